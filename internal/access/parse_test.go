@@ -1,0 +1,133 @@
+package access
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+func TestADocumentSurvivesJSON(t *testing.T) {
+	b, err := json.Marshal(house())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, err := ParseJSON(b)
+	if err != nil || !reflect.DeepEqual(d, house()) {
+		t.Fatalf("%v\n%+v", err, d)
+	}
+}
+
+func TestParseJSONIsStrict(t *testing.T) {
+	good := `{"network":"kith","node":"lisbon","version":1,"issued":1,"zone":"UTC","members":[{"id":"ana","role":"guest"}]}`
+	if _, err := ParseJSON([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct{ name, text, want string }{
+		{"unknown key", strings.Replace(good, `"zone"`, `"zonne"`, 1), "zonne"},
+		{"unknown key within", strings.Replace(good, `"role"`, `"rolle"`, 1), "rolle"},
+		{"other case", strings.Replace(good, `"zone"`, `"Zone"`, 1), "unknown key"},
+		{"long s folds to s", strings.Replace(good, `"members"`, `"member`+"\u017f"+`"`, 1), "unknown key"},
+		{"escaped key", strings.Replace(good, `"zone"`, `"\u007aone"`, 1), "unknown key"},
+		{"repeated key", strings.Replace(good, `"zone"`, `"node":"porto","zone"`, 1), "stands twice"},
+		{"repeated key within", strings.Replace(good, `"role"`, `"id":"eve","role"`, 1), "stands twice"},
+		{"more after the end", good + `{"network":"kith","node":"porto"}`, "more bytes"},
+		{"garbage after the end", good + `x`, "more bytes"},
+		{"empty object", strings.Replace(good, `{"id":"ana","role":"guest"}`, `{}`, 1), "fewer than"},
+		{"fraction", strings.Replace(good, `"version":1`, `"version":1.5`, 1), "version"},
+		{"negative version", strings.Replace(good, `"version":1`, `"version":-1`, 1), "version"},
+		{"huge number", strings.Replace(good, `"issued":1`, `"issued":1e400`, 1), "issued"},
+		{"deep", strings.Repeat(`{"a":1,"spans":[`, 10_000), "deeper"},
+		{"list at the top", "[]", "a list where"},
+		{"list in a list", strings.Replace(good, `[{`, `[[{`, 1), "a list where"},
+		{"object as a value", strings.Replace(good, `"zone":"UTC"`, `"zone":{"a":1,"b":2}`, 1), "an object where"},
+		{"string among objects", strings.Replace(good, `[{`, `["x",{`, 1), "a string in a list"},
+		{"number among objects", strings.Replace(good, `[{`, `[7,{`, 1), "something else"},
+		{"wrong bracket", `{"a":1,"b":2]`, "wrong bracket"},
+		{"never opened", `]`, "never opened"},
+		{"string without end", `{"a`, "without an end"},
+		{"cut", good[:len(good)-1], "unexpected"},
+		{"empty", "", "EOF"},
+		{"too long", strings.Repeat(" ", MaxDocumentBytes+1), "limit"},
+	} {
+		if _, err := ParseJSON([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want something with %q", c.name, err, c.want)
+		}
+	}
+}
+
+// parseBound is what parsing n bytes may allocate: the decoder's slices grow by doubling, and the smallest object that
+// passes the shape check becomes a struct some ten times its size.
+func parseBound(n int) uint64 { return 64*uint64(n) + 1<<20 }
+
+func allocated(f func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	f()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+func TestParsingAllocatesInProportion(t *testing.T) {
+	for name, piece := range map[string]string{
+		"smallest members":   `{"id":"","role":""},`,
+		"smallest cards":     `{"id":"","from":0},`,
+		"empty objects":      `{},`,
+		"empty lists":        `[],`,
+		"empty strings":      `"",`,
+		"nested empty lists": `[[[[]]]],`,
+	} {
+		for _, field := range []string{"members", "cards", "schedules", "grants", "closed", "resources"} {
+			text := []byte(`{"network":"kith","` + field + `":[` + strings.TrimSuffix(strings.Repeat(piece, 100_000), ",") + `]}`)
+			if n := allocated(func() { _, _ = ParseJSON(text) }); n > parseBound(len(text)) {
+				t.Errorf("%s in %s: %d bytes of text made %d bytes", name, field, len(text), n)
+			}
+		}
+	}
+}
+
+func FuzzParseJSON(f *testing.F) {
+	b, _ := json.Marshal(house())
+	f.Add(b)
+	f.Add([]byte(`{"network":"kith","node":"lisbon","members":[{},{}]}`))
+	f.Add([]byte(`{"a":{"b":[{"c":"\"","d":1}]},"a":2}`))
+	f.Add([]byte(`[[[[[[[[[`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var d Document
+		var err error
+		if n := allocated(func() { d, err = ParseJSON(b) }); n > parseBound(len(b)) {
+			t.Fatalf("%d bytes of text made %d bytes", len(b), n)
+		}
+		if err != nil {
+			return
+		}
+		again, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		back, err := ParseJSON(again)
+		if err != nil {
+			t.Fatalf("what was parsed does not parse when written: %v\n%s", err, again)
+		}
+		if once, _ := json.Marshal(back); !bytes.Equal(once, again) {
+			t.Fatal("writing and reading changes the document")
+		}
+		if r, err := Compile(d); err == nil {
+			_ = r.Decide(Query{Card: anaCard, Door: Door{ID: "front"}})
+		}
+	})
+}
+
+func ExampleRoster_Decide() {
+	d, _ := ParseJSON([]byte(`{"network":"kith","node":"lisbon","version":1,"issued":0,"zone":"Europe/Lisbon",
+		"members":[{"id":"ana","role":"resident"}],
+		"cards":[{"id":"uid:04a1b2c3","member":"ana"}],
+		"grants":[{"id":"g","member":"ana","doors":["front"]}]}`))
+	r, err := Compile(d)
+	v := r.Decide(Query{Card: "uid:04a1b2c3", Door: Door{ID: "front"}, Fresh: Freshness{Fresh: true}})
+	fmt.Println(err, v.Allow, v.Reason, v.Member)
+	// Output: <nil> false uid-not-allowed ana
+}
