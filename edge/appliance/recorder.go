@@ -1,0 +1,242 @@
+package appliance
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"kith/internal/event"
+	"kith/internal/journal"
+)
+
+// Limits of the way into the journal.
+const (
+	recordQueue = 1024             // facts waiting for the disk
+	recordBatch = 256              // facts of one commit
+	MaxHeld     = 10_000           // facts kept in memory while the disk takes none
+	heldRetry   = time.Second      // between two tries while it takes none
+	drainLimit  = 10 * time.Second // for the last facts at a stop
+)
+
+// errQueueFull answers a fact that found no room in memory either. It is counted, and the count is recorded when the disk is back.
+var errQueueFull = errors.New("the journal does not keep up and memory for waiting facts is used up")
+
+// appender is the journal, as far as the recorder needs it.
+type appender interface {
+	Append(ctx context.Context, records ...journal.Record) ([]uint64, error)
+}
+
+// recorder is the one way of facts into the journal. Its goroutine owns the facts that the disk would not take: they stay in
+// memory, in order and at most MaxHeld, and are written, marked late, as soon as it does. No door waits for any of this
+// longer than its own bound.
+type recorder struct {
+	log     *slog.Logger
+	journal appender
+	queue   chan pending
+	held    []journal.Record // owned by run
+	lost    atomic.Uint64
+	holding atomic.Int64
+	failing atomic.Pointer[string]
+
+	volatile bool // the journal is in memory: what it took is kept, and durable for nobody. Set before run
+}
+
+type pending struct {
+	fact  event.Fact
+	reply chan error
+}
+
+func newRecorder(j appender, log *slog.Logger) *recorder {
+	return &recorder{journal: j, log: log, queue: make(chan pending, recordQueue)}
+}
+
+// Record hands a fact over. It never blocks; the channel yields nil once the fact is durable, else why it is not yet.
+func (r *recorder) Record(f event.Fact) <-chan error {
+	p := pending{f, make(chan error, 1)}
+	select {
+	case r.queue <- p:
+	default:
+		r.lost.Add(1)
+		p.reply <- errQueueFull
+	}
+	return p.reply
+}
+
+// run writes until stop is closed, then writes what is left. The journal must stay open until it returns.
+func (r *recorder) run(ctx context.Context) {
+	retry := time.NewTicker(heldRetry)
+	defer retry.Stop()
+	for {
+		select {
+		case p := <-r.queue:
+			r.write(context.Background(), r.take(p))
+		case <-retry.C:
+			if len(r.held) > 0 {
+				r.write(context.Background(), nil)
+			}
+		case <-ctx.Done():
+			r.drain()
+			return
+		}
+	}
+}
+
+func (r *recorder) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
+	defer cancel()
+	for {
+		select {
+		case p := <-r.queue:
+			r.write(ctx, r.take(p))
+		default:
+			if len(r.held) > 0 {
+				r.write(ctx, nil)
+			}
+			if n := len(r.held); n > 0 {
+				r.log.Error("facts were lost at the stop: the disk takes none", "facts", n)
+			}
+			return
+		}
+	}
+}
+
+// take collects what waits behind the first, up to one commit.
+func (r *recorder) take(first pending) []pending {
+	batch := []pending{first}
+	for len(batch) < recordBatch {
+		select {
+		case p := <-r.queue:
+			batch = append(batch, p)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// write appends what was held before what is new, so that the order of the journal is the order of things.
+func (r *recorder) write(ctx context.Context, batch []pending) {
+	err := r.writeHeld(ctx)
+	offered := err == nil && len(batch) > 0
+	if offered {
+		records := make([]journal.Record, len(batch))
+		for i, p := range batch {
+			if r.volatile {
+				p.fact = late(p.fact)
+			}
+			records[i] = record(p.fact)
+		}
+		_, err = r.journal.Append(ctx, records...)
+		if refused(err) {
+			r.writeEach(ctx, batch, err)
+			return
+		}
+	}
+	r.note(err)
+	for _, p := range batch {
+		// A pending append may still be written: to hold it as well would write it twice. When it was an append of what
+		// was held, this fact was never offered.
+		if err != nil && !(offered && errors.Is(err, journal.ErrPending)) {
+			r.hold(p.fact)
+		}
+		if err == nil && r.volatile {
+			p.reply <- errVolatile
+			continue
+		}
+		p.reply <- err
+	}
+	r.holding.Store(int64(len(r.held)))
+}
+
+// refused says that the journal found fault with a fact, not with the disk: it would refuse it for ever.
+func refused(err error) bool { return errors.Is(err, event.ErrLeaf) }
+
+// writeEach writes a batch one by one, because one fact of it can never be written: it must hold up no other. It is
+// counted as lost; what was waiting before the batch has been written.
+func (r *recorder) writeEach(ctx context.Context, batch []pending, err error) {
+	if len(batch) == 1 {
+		r.drop(batch[0].fact.Kind, err)
+		batch[0].reply <- err
+		return
+	}
+	for _, p := range batch {
+		r.write(ctx, []pending{p})
+	}
+}
+
+func (r *recorder) writeHeld(ctx context.Context) error {
+	for most := recordBatch; len(r.held) > 0; {
+		n := min(len(r.held), most)
+		_, err := r.journal.Append(ctx, r.held[:n]...)
+		switch {
+		case refused(err) && n > 1:
+			most = 1
+			continue
+		case refused(err):
+			r.drop(r.held[0].Kind, err)
+		case errors.Is(err, journal.ErrPending):
+			r.held = r.held[n:]
+			return err
+		case err != nil:
+			return err
+		}
+		r.held = r.held[n:]
+	}
+	return nil
+}
+
+// drop counts a fact that can never be written.
+func (r *recorder) drop(kind event.Kind, err error) {
+	r.lost.Add(1)
+	r.log.Error("a fact that no journal takes was dropped", "kind", kind, "err", err)
+}
+
+func (r *recorder) hold(f event.Fact) {
+	if len(r.held) >= MaxHeld {
+		r.lost.Add(1)
+		return
+	}
+	r.held = append(r.held, record(late(f)))
+}
+
+// late marks a tap that was acted on before it was durable.
+func late(f event.Fact) event.Fact {
+	var tap event.Tap
+	if f.Kind != event.KindTap || json.Unmarshal(f.Body, &tap) != nil {
+		return f
+	}
+	tap.Late = true
+	if body, err := event.Marshal(tap); err == nil {
+		f.Body = body
+	}
+	return f
+}
+
+func record(f event.Fact) journal.Record {
+	return journal.Record{Kind: f.Kind, At: f.At, Mono: f.Mono, Clock: f.Clock, Body: f.Body, Private: f.Private}
+}
+
+// note logs a change between writing and not writing, once each way.
+func (r *recorder) note(err error) {
+	was := r.failing.Load()
+	switch {
+	case err != nil && was == nil:
+		text := err.Error()
+		r.failing.Store(&text)
+		r.log.Error("journal takes no facts; doors go on deciding, facts wait in memory", "err", err)
+	case err == nil && was != nil:
+		r.failing.Store(nil)
+		r.log.Info("journal takes facts again")
+	}
+}
+
+// trouble is what the health page says: why nothing is written, how much waits, how much was lost.
+func (r *recorder) trouble() (why string, waiting int64, lost uint64) {
+	if p := r.failing.Load(); p != nil {
+		why = *p
+	}
+	return why, r.holding.Load(), r.lost.Load()
+}
