@@ -1,0 +1,89 @@
+package roster
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+// disk is the little of a file system that this room needs; the second implementation is the tests' power cut.
+type disk interface {
+	// Read returns at most limit bytes of a file, and an error if there are more. A missing file is fs.ErrNotExist.
+	Read(name string, limit int64) ([]byte, error)
+	// Write creates or empties a file, fills it and syncs it.
+	Write(name string, parts ...[]byte) error
+	Rename(from, to string) error
+	// SyncDir makes renames durable.
+	SyncDir() error
+}
+
+// replace puts new content under a name so that a power cut at any moment leaves the old content or the new one, never
+// a mixture: the new bytes are durable under another name before the name moves, and the move is durable on return.
+func replace(d disk, name string, parts ...[]byte) error {
+	tmp := name + ".new"
+	if err := d.Write(tmp, parts...); err != nil {
+		return fmt.Errorf("writing %s: %w", tmp, err)
+	}
+	if err := d.Rename(tmp, name); err != nil {
+		return fmt.Errorf("moving %s into place: %w", tmp, err)
+	}
+	if err := d.SyncDir(); err != nil {
+		return fmt.Errorf("syncing the directory of %s: %w", name, err)
+	}
+	return nil
+}
+
+// folder is a real directory.
+type folder string
+
+func (f folder) Read(name string, limit int64) ([]byte, error) {
+	return readLimited(filepath.Join(string(f), name), limit)
+}
+
+func readLimited(path string, limit int64) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("%s exceeds the limit of %d bytes", path, limit)
+	}
+	return b, nil
+}
+
+func (f folder) Write(name string, parts ...[]byte) (err error) {
+	file, err := os.OpenFile(filepath.Join(string(f), name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	for _, p := range parts {
+		if _, err := file.Write(p); err != nil {
+			return err
+		}
+	}
+	return file.Sync()
+}
+
+func (f folder) Rename(from, to string) error {
+	return os.Rename(filepath.Join(string(f), from), filepath.Join(string(f), to))
+}
+
+func (f folder) SyncDir() (err error) {
+	dir, err := os.Open(string(f))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	return dir.Sync()
+}
+
+func missing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
