@@ -1,0 +1,166 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"kith/hub/store"
+)
+
+const (
+	backupPrefix = "hub-"
+	backupSuffix = ".db"
+	backupTime   = "20060102T150405.000Z" // sorts by age
+)
+
+// backups are taken one at a time.
+type backups struct {
+	mu   sync.Mutex
+	last error
+	at   time.Time
+}
+
+// keepBackups takes a backup every so often. Edges prune only what stands in a verified one.
+func (x *Exchange) keepBackups(ctx context.Context) error {
+	tick := time.NewTicker(time.Duration(x.cfg.Backup.Every))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			if _, err := x.backup(ctx); err != nil && ctx.Err() == nil {
+				x.log.Error("backup failed; edges keep everything until one succeeds", "err", err)
+			}
+		}
+	}
+}
+
+// backup copies the database, verifies the copy, and tells the intake how far it reaches, in this order.
+func (x *Exchange) backup(ctx context.Context) (Answer, error) {
+	x.backups.mu.Lock()
+	defer x.backups.mu.Unlock()
+	dir := x.cfg.backupDir(x.opt.StateDir)
+	file := filepath.Join(dir, backupPrefix+time.Now().UTC().Format(backupTime)+backupSuffix)
+	err := os.MkdirAll(dir, 0o700)
+	var marks []store.Watermark
+	if err == nil {
+		marks, err = x.storage.Backup(ctx, file, x.checks())
+	}
+	x.backups.last, x.backups.at = err, time.Now()
+	if err != nil {
+		return Answer{}, fmt.Errorf("backing up: %w", err)
+	}
+	if x.intake != nil {
+		for _, m := range marks {
+			if err := x.intake.Backed(ctx, m.Log.Edge, m.Log.Epoch, m.Backup); err != nil {
+				return Answer{}, fmt.Errorf("telling how far the backup reaches: %w", err)
+			}
+		}
+	}
+	return Answer{Files: []string{file}}, x.thin(dir)
+}
+
+// thin removes the oldest copies beyond those to keep.
+func (x *Exchange) thin(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	var names []string
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), backupPrefix) && strings.HasSuffix(e.Name(), backupSuffix) {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	var errs []error
+	for len(names) > x.cfg.Backup.Keep {
+		errs = append(errs, os.Remove(filepath.Join(dir, names[0])))
+		names = names[1:]
+	}
+	return errors.Join(errs...)
+}
+
+// dropBackups removes every copy but one: the others still hold what was erased.
+func (x *Exchange) dropBackups(keep string) error {
+	x.backups.mu.Lock()
+	defer x.backups.mu.Unlock()
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(keep), backupPrefix+"*"+backupSuffix))
+	for _, file := range files {
+		if file != keep {
+			err = errors.Join(err, os.Remove(file))
+		}
+	}
+	return err
+}
+
+// Verification is what hub verify prints.
+type Verification struct {
+	OK          bool     `json:"ok"`
+	Logs        uint64   `json:"logs"`
+	Leaves      uint64   `json:"leaves"`
+	Receipts    uint64   `json:"receipts"`
+	Private     uint64   `json:"private"`
+	Erased      uint64   `json:"erased"`
+	Stored      uint64   `json:"stored"`  // leaves that no receipt proves
+	Missing     uint64   `json:"missing"` // private parts that never came
+	Lines       uint64   `json:"lines"`
+	Present     uint64   `json:"present"`
+	Opaque      uint64   `json:"opaque"`            // lines that are no leaves, kept as they came
+	Lost        uint64   `json:"lost"`              // leaves that were co-signed once and are gone here
+	Periods     uint64   `json:"periods,omitempty"` // derived again from their own texts
+	Gaps        []string `json:"gaps,omitempty"`
+	Differences []string `json:"differences,omitempty"`
+}
+
+func (v *Verification) print(w io.Writer) {
+	fmt.Fprintf(w, "%d logs, %d leaves, %d receipts, %d private parts match (%d erased, %d missing), %d lines and %d people recomputed\n",
+		v.Logs, v.Leaves, v.Receipts, v.Private, v.Erased, v.Missing, v.Lines, v.Present)
+	if v.Periods > 0 {
+		fmt.Fprintf(w, "%d periods derived, cleared, booked and sealed again\n", v.Periods)
+	}
+	if v.Stored > 0 {
+		fmt.Fprintf(w, "%d leaves that no receipt proves; while edges deliver, these are the newest of each\n", v.Stored)
+	}
+	for _, g := range v.Gaps {
+		fmt.Fprintln(w, "LOST, unverifiable until an archive fills it:", g)
+	}
+	if v.Opaque > 0 {
+		fmt.Fprintf(w, "%d lines are no leaves; they are kept and hashed as they came\n", v.Opaque)
+	}
+	if v.OK {
+		fmt.Fprintln(w, "verified: every root, receipt, commitment and projection is what it says")
+	}
+	for _, d := range v.Differences {
+		fmt.Fprintln(w, "NOT VERIFIED:", d)
+	}
+}
+
+// verify recomputes everything. A difference is an answer, not an error.
+func (x *Exchange) verify(ctx context.Context) (Answer, error) {
+	r, err := x.storage.Verify(ctx, x.checks())
+	if err != nil {
+		return Answer{}, fmt.Errorf("verifying: %w", err)
+	}
+	v := &Verification{OK: r.OK(), Logs: r.Logs, Leaves: r.Leaves, Receipts: r.Receipts, Private: r.Private, Erased: r.Erased,
+		Stored: r.Stored, Missing: r.Missing, Lines: r.Lines, Present: r.Present, Opaque: r.Opaque, Lost: r.Lost}
+	for _, g := range r.Gaps {
+		v.Gaps = append(v.Gaps, g.String())
+	}
+	for _, d := range r.Differences {
+		v.Differences = append(v.Differences, d.String())
+	}
+	if err := x.verifyPeriods(ctx, v); err != nil {
+		return Answer{}, fmt.Errorf("verifying: %w", err)
+	}
+	return Answer{Report: v}, nil
+}

@@ -1,0 +1,321 @@
+package exchange
+
+import (
+	"bytes"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"kith/hub/audit"
+	"kith/internal/command"
+	"kith/internal/event"
+)
+
+func TestTheExampleWeekIsClosedAndItsBundleVerifies(t *testing.T) {
+	w := newTown(t)
+	w.seeded()
+	w.send(w.all()...)
+	draft := must(w.x.Draft(t.Context()))
+	if len(draft.Units) != 3 || draft.Entries != 20 {
+		t.Fatalf("%+v", draft)
+	}
+	bundle := w.closed("week-1", lastDay)
+	c, r := verified(t, bundle)
+	if r.Number != 1 || len(r.Units) != 3 || r.Shown != 20 || r.Journals != 5 || len(r.Missing) != 0 {
+		t.Fatalf("%+v", r)
+	}
+	for i, u := range r.Units {
+		if u.Cleared <= 0 || u.Cleared > u.Gross || draft.Units[i].Gross != u.Gross || draft.Units[i].Cleared != u.Cleared {
+			t.Fatalf("%+v, drafted %+v", u, draft.Units[i])
+		}
+	}
+	again := must(w.x.bundle(t.Context(), "week-1"))
+	w.restart()
+	if third := must(w.again().bundle(t.Context(), "week-1")); !bytes.Equal(bundle, again) || !bytes.Equal(bundle, third) {
+		t.Fatal("the same period gave other bytes")
+	}
+	file := filepath.Join(t.TempDir(), "week-1.tar")
+	if err := os.WriteFile(file, bundle, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if code := Program("test").Run(t.Context(), command.Streams{Out: &out, Err: &out}, []string{"verify", file, "--json"}); code != command.OK {
+		t.Fatalf("code %d: %s", code, out.String())
+	}
+	if strings.Contains(string(bundle), "ana-of") || strings.Contains(string(bundle), personKey) || strings.Contains(string(bundle), `"kind":"tap"`) {
+		t.Fatal("the bundle names a person or shows a tap")
+	}
+	checkWith(t, c.Files["ledger/journal.hledger"], "hledger", "check", "-s", "-f")
+	checkWith(t, c.Files["ledger/journal.hledger"], "ledger", "--strict", "--pedantic", "bal", "-f")
+}
+
+// again opens the desk of periods as after a restart.
+func (w *town) again() *Exchange {
+	w.t.Helper()
+	if err := w.x.loadPeriod(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+	return w.x
+}
+
+func checkWith(t *testing.T, journal []byte, peer string, args ...string) {
+	t.Helper()
+	if _, err := exec.LookPath(peer); err != nil {
+		if os.Getenv("KITH_PEERS") == "required" {
+			t.Fatalf("%s is missing", peer)
+		}
+		t.Logf("SKIP: %s missing; the journal was not read by it", peer)
+		return
+	}
+	file := filepath.Join(t.TempDir(), "books.journal")
+	if err := os.WriteFile(file, journal, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(peer, append(args, file)...).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v\n%s", peer, err, out)
+	}
+	broken := bytes.Replace(journal, []byte(" night\n"), []byte("1 night\n"), 1)
+	if err := os.WriteFile(file, broken, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if exec.Command(peer, append(args, file)...).Run() == nil {
+		t.Fatalf("%s accepts books with one amount changed", peer)
+	}
+}
+
+func TestAFlippedByteAnywhereInABundleIsFoundAndNamed(t *testing.T) {
+	w := newTown(t)
+	w.seeded()
+	w.send(w.all()...)
+	w.closed("week-1", lastDay)
+	w.houses["oaxaca"].entry(event.KindUse, event.Entry{Resource: "bed", Quantity: 3, Measure: "night", Home: "lisbon", Day: 20765, Evidence: "B"})
+	w.send("oaxaca")
+	bundle := w.closed("week-2", lastDay.AddDate(0, 0, 7))
+	c, r := verified(t, bundle)
+	if r.Follows != "week-1" {
+		t.Fatalf("%+v", r)
+	}
+	rng := rand.New(rand.NewPCG(7, uint64(len(bundle))))
+	for n := range 200 {
+		at := rng.IntN(len(bundle))
+		bad := slices.Clone(bundle)
+		bad[at] ^= 1 << rng.IntN(8)
+		_, r := audit.Verify(bad)
+		if r.OK || r.Difference == nil || r.Difference.File == "" || r.Difference.What == "" {
+			t.Fatalf("flip %d at byte %d was not found: %+v", n, at, r)
+		}
+		if want := fileAt(c.Files, at); want != "" && r.Difference.File != want {
+			t.Fatalf("byte %d is of %s, the difference is said of %s", at, want, r.Difference)
+		}
+	}
+}
+
+// fileAt says whose content a byte of the tar is; empty for headers and padding.
+func fileAt(f audit.Files, at int) string {
+	const block = 512
+	names := slices.Sorted(maps.Keys(f))
+	slices.SortStableFunc(names, func(a, b string) int { return boolInt(b == "bundle.note") - boolInt(a == "bundle.note") })
+	from := 0
+	for _, name := range names {
+		from += block
+		if at >= from && at < from+len(f[name]) {
+			return name
+		}
+		from += (len(f[name]) + block - 1) / block * block
+	}
+	return ""
+}
+
+func boolInt(v bool) int {
+	if v {
+		return 1
+	}
+	return 0
+}
+
+func TestTheSameLeavesReachTheSameSealHoweverTheyCame(t *testing.T) {
+	var seals, statements []string
+	for _, order := range []string{"in order", "thrice, out of order, with a kill between"} {
+		w := newTown(t)
+		w.seeded()
+		if order == "in order" {
+			w.send(w.all()...)
+		} else {
+			nodes := w.all()
+			slices.Reverse(nodes)
+			for _, n := range nodes {
+				h := w.houses[n]
+				w.say(h.keys.ID, h.batchOf(0, h.size()/2))
+				w.receipts()
+				w.kill()
+				w.say(h.keys.ID, h.batchOf(h.size()/2, h.size()))
+				w.say(h.keys.ID, h.batchOf(0, h.size()))
+				w.say(h.keys.ID, h.batchOf(0, h.size()/2))
+			}
+			w.receipts()
+			w.do(PeriodOrder{Do: "close", Period: "week-1", Day: lastDay.Format(time.DateOnly)}, lastDay)
+			w.kill()
+			if a := must(w.x.period(t.Context(), PeriodOrder{Do: "list"}, lastDay)); len(a.Periods) != 1 || a.Periods[0].State != "proposed" {
+				t.Fatalf("%+v", a.Periods)
+			}
+			w.do(PeriodOrder{Do: "finalise", Period: "week-1"}, lastDay.AddDate(0, 0, 8))
+			w.kill()
+			w.do(PeriodOrder{Do: "post", Period: "week-1"}, lastDay.AddDate(0, 0, 8))
+		}
+		if order == "in order" {
+			w.closed("week-1", lastDay)
+		}
+		c, r := verified(t, must(w.x.bundle(t.Context(), "week-1")))
+		text, _ := c.Statement(1)
+		seals, statements = append(seals, r.Seal), append(statements, text)
+	}
+	if seals[0] != seals[1] || statements[0] != statements[1] {
+		t.Fatalf("seals %v\nstatements:\n%s\n%s", seals, statements[0], statements[1])
+	}
+}
+
+func TestADisputeTakesOneObligationOutAndTheOldStatementStaysReadable(t *testing.T) {
+	w := newTown(t)
+	w.seeded()
+	w.send(w.all()...)
+	w.do(PeriodOrder{Do: "close", Period: "week-1", Day: lastDay.Format(time.DateOnly)}, lastDay)
+	shown := w.do(PeriodOrder{Do: "show", Period: "week-1"}, lastDay)
+	o := shown.Lines[0]
+	later := lastDay.Add(time.Hour)
+	p := w.do(PeriodOrder{Do: "dispute", Period: "week-1", Obligation: o.ID, Node: o.Debtor, Reason: "the beds were not used"}, later)
+	if len(p.Statements) != 2 || !p.Statements[0].Withdrawn || p.Statements[1].Withdrawn || p.State != "proposed" {
+		t.Fatalf("%+v", p)
+	}
+	whole := w.do(PeriodOrder{Do: "show", Period: "week-1"}, later)
+	if whole.Statements[0].Text != shown.Statements[0].Text || !strings.Contains(whole.Statements[1].Text, "disputed "+o.ID) {
+		t.Fatal("the old statement is not what it was, or the new one does not name the disputed obligation")
+	}
+	if _, err := w.x.period(t.Context(), PeriodOrder{Do: "finalise", Period: "week-1"}, later.Add(time.Hour)); err == nil {
+		t.Fatal("final before the window has run out")
+	}
+	w.do(PeriodOrder{Do: "decide", Period: "week-1", Obligation: o.ID, Node: third(o), Outcome: "void", Reason: "both agree"}, later)
+	w.restart()
+	w.do(PeriodOrder{Do: "finalise", Period: "week-1"}, later.AddDate(0, 0, 8))
+	w.do(PeriodOrder{Do: "post", Period: "week-1"}, later.AddDate(0, 0, 8))
+	if _, r := verified(t, must(w.x.bundle(t.Context(), "week-1"))); r.Number != 2 {
+		t.Fatalf("%+v", r)
+	}
+}
+
+func third(o ObligationState) string {
+	for _, n := range []string{"lisbon", "oaxaca", "vermont"} {
+		if n != o.Debtor && n != o.Creditor {
+			return n
+		}
+	}
+	return ""
+}
+
+func TestAnotherHubRebuiltFromBundlesReachesTheSameSeal(t *testing.T) {
+	w := newTown(t)
+	w.seeded()
+	w.send("lisbon", "oaxaca", "chiang-mai", "vermont") // the fifth comes late
+	first := w.closed("week-1", lastDay)
+	w.send("popup-azores")
+	second := w.closed("week-2", lastDay.AddDate(0, 0, 7))
+	c1, r1 := verified(t, first)
+	c2, r2 := verified(t, second)
+	if len(r1.Missing) != 1 || len(r2.Missing) != 0 || r2.Shown == 0 || r1.Seal == r2.Seal {
+		t.Fatalf("%+v\n%+v", r1, r2)
+	}
+	if err := c2.Follows(c1); err != nil {
+		t.Fatal(err)
+	}
+	for _, o := range c2.Period.Obligations { // late data bears its own date
+		if o.Debtor == "vermont" && o.Creditor == "popup-azores" && o.Day != 20762 {
+			t.Fatalf("%+v", o)
+		}
+	}
+	other := newTown(t)
+	for i, b := range [][]byte{first, second} {
+		file := filepath.Join(t.TempDir(), "b.tar")
+		if err := os.WriteFile(file, b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			wrong := filepath.Join(t.TempDir(), "second.tar")
+			if err := os.WriteFile(wrong, second, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := other.x.period(t.Context(), PeriodOrder{Do: "adopt", File: wrong}, lastDay); err == nil {
+				t.Fatal("a second period was adopted as the first")
+			}
+		}
+		p := other.do(PeriodOrder{Do: "adopt", File: file}, lastDay)
+		if p.Report.Seal != []string{r1.Seal, r2.Seal}[i] {
+			t.Fatalf("%+v", p.Report)
+		}
+	}
+	other.restart()
+	if a := must(other.x.Do(t.Context(), Order{Verify: true})); !a.Report.OK || a.Report.Periods != 2 {
+		t.Fatalf("%+v", a.Report)
+	}
+	if b := must(other.again().bundle(t.Context(), "week-2")); !bytes.Equal(b, second) {
+		t.Fatal("an adopted period has another bundle")
+	}
+}
+
+func TestACorrectionStandsInThePlaceOfWhatItCorrects(t *testing.T) {
+	w := newTown(t)
+	h := w.houses["lisbon"]
+	bed := func(n int64, day int, corrects string) string {
+		return h.entry(event.KindUse, event.Entry{Resource: "bed", Quantity: n, Measure: "night", Home: "oaxaca", Day: day, Evidence: "B", Corrects: corrects})
+	}
+	one := bed(7, 20759, "")
+	bed(5, 20760, one) // in the same period: 5 count
+	old := bed(4, 20761, "")
+	w.send("lisbon")
+	c, _ := verified(t, w.closed("week-1", lastDay))
+	if got := owed(c, "oaxaca", "lisbon"); got != 9 {
+		t.Fatalf("%d nights", got)
+	}
+	bed(1, 20766, old) // in the next: 4 are taken back, 1 counts
+	bed(9, 20766, one) // corrected already: counts nothing
+	bed(0, 20766, "ffffffffffffffffffffffffffffffff/3")
+	w.send("lisbon")
+	bundle := w.closed("week-2", lastDay.AddDate(0, 0, 7))
+	c, _ = verified(t, bundle)
+	if got := owed(c, "oaxaca", "lisbon"); got != 1 { // the nine were cleared through the pool
+		t.Fatalf("%d nights", got)
+	}
+	if got := owed(c, "lisbon", "oaxaca"); got != 4 {
+		t.Fatalf("%d nights back", got)
+	}
+	asides := string(c.Files["asides.txt"])
+	if !strings.Contains(asides, "corrects-twice") || !strings.Contains(asides, "corrects-nothing") {
+		t.Fatal(asides)
+	}
+}
+
+func owed(c *audit.Closing, debtor, creditor string) (sum int64) {
+	for _, o := range c.Period.Obligations {
+		if o.Debtor == debtor && o.Creditor == creditor && o.Unit == "night" {
+			sum += o.Amount
+		}
+	}
+	return sum
+}
+
+func TestADemonstrationIsClosedInOneGo(t *testing.T) {
+	w := newTown(t)
+	w.seeded()
+	w.send(w.all()...)
+	b, r, err := w.x.CloseNow(t.Context(), "demo-week")
+	if err != nil || !r.OK || len(b) == 0 {
+		t.Fatalf("%v %+v", err, r)
+	}
+	if _, _, err := w.x.CloseNow(t.Context(), "demo-week"); err == nil {
+		t.Fatal("the same period was closed twice")
+	}
+}

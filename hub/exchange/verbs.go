@@ -1,0 +1,187 @@
+package exchange
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"kith/hub/store"
+	"kith/internal/command"
+	"kith/internal/pki"
+	"kith/internal/settings"
+)
+
+func runVerb(version string) func(context.Context, command.Streams, []string) int {
+	return func(ctx context.Context, s command.Streams, args []string) int {
+		f := command.Flags(s, "hub run")
+		p := placeFlags(f)
+		f.StringVar(&p.log, "log", "text", "text or json, to standard error")
+		f.BoolVar(&p.debug, "debug", false, "log more")
+		if _, code, ok := command.Parse(s, f, args, 0); !ok {
+			return code
+		}
+		p.fill()
+		log := logger(s.Err, p)
+		cfg, err := Load(p.config)
+		if err != nil {
+			if cfg, err = waitForConfig(ctx, p, err, log); err != nil {
+				return command.OK // told to stop while waiting
+			}
+		}
+		x, err := Open(ctx, cfg, Options{StateDir: p.state, Version: version, Log: log})
+		if err != nil {
+			return command.Fail(s, "hub run", err)
+		}
+		if err := pki.WriteFile(filepath.Join(p.state, addrFile), []byte(x.Addr()+"\n"), 0o600); err != nil {
+			log.Warn("the address of the pages was not written down; hub status will not find it", "err", err)
+		}
+		fmt.Fprintf(s.Out, "hub of %s is running; page at http://%s/ , edges connect to %s\n", cfg.Network, x.Addr(), x.BrokerAddr())
+		if err := x.Run(ctx); err != nil {
+			return command.Fail(s, "hub run", err)
+		}
+		return command.OK
+	}
+}
+
+// waitForConfig shows what is wrong where a browser looks for the hub, until it is right or ctx ends.
+func waitForConfig(ctx context.Context, p *place, trouble error, log *slog.Logger) (Config, error) {
+	log.Error("configuration cannot be used; nothing runs until it is mended, it is read again every 2 s",
+		"err", trouble, "page", "http://"+DefaultListen)
+	notice := &http.Server{Addr: DefaultListen, Handler: brokenPage(trouble), ReadHeaderTimeout: statusWait}
+	go func() {
+		if err := notice.ListenAndServe(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+			log.Error("the page that says so could not be started", "err", err)
+		}
+	}()
+	defer notice.Close()
+	tick := time.NewTicker(2 * time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return Config{}, ctx.Err()
+		case <-tick.C:
+			if cfg, err := Load(p.config); err == nil {
+				return cfg, nil
+			}
+		}
+	}
+}
+
+func verifyVerb(ctx context.Context, s command.Streams, args []string) int {
+	bundles, asJSON := bundleArgs(args)
+	if len(bundles) > 0 {
+		return verifyBundles(s, bundles, asJSON)
+	}
+	return report(ctx, s, "verify", args, Order{Verify: true})
+}
+
+func backupVerb(ctx context.Context, s command.Streams, args []string) int {
+	return report(ctx, s, "backup", args, Order{Backup: true})
+}
+
+func report(ctx context.Context, s command.Streams, verb string, args []string, o Order) int {
+	f := command.Flags(s, "hub "+verb)
+	p := placeFlags(f)
+	if _, code, ok := command.Parse(s, f, args, 0); !ok {
+		return code
+	}
+	p.fill()
+	a, err := give(ctx, p, o)
+	if err != nil {
+		return command.Fail(s, "hub "+verb, err)
+	}
+	printAnswer(s.Out, a, p.json)
+	if a.Report != nil && !a.Report.OK {
+		return command.Failed
+	}
+	return command.OK
+}
+
+// exportVerb streams every leaf. It asks the running hub over the control socket, or reads the database itself.
+func exportVerb(ctx context.Context, s command.Streams, args []string) int {
+	f := command.Flags(s, "hub export")
+	p := placeFlags(f)
+	if _, code, ok := command.Parse(s, f, args, 0); !ok {
+		return code
+	}
+	p.fill()
+	err := fetchExport(ctx, p.state, s.Out)
+	if errors.Is(err, errNotRunning) {
+		err = exportHere(ctx, p, s.Out)
+	}
+	if err != nil {
+		return command.Fail(s, "hub export", err)
+	}
+	return command.OK
+}
+
+func exportHere(ctx context.Context, p *place, w io.Writer) error {
+	cfg, err := Load(p.config)
+	if err != nil {
+		return err
+	}
+	x, err := openDesk(ctx, cfg, Options{StateDir: p.state, existing: true})
+	if err != nil {
+		return err
+	}
+	return errors.Join(x.storage.Export(ctx, w), x.close())
+}
+
+// restoreVerb makes the database of a state directory from a backup. The keys are not in a backup: they are copied apart,
+// once, to a place as safe as the network is worth.
+func restoreVerb(ctx context.Context, s command.Streams, args []string) int {
+	f := command.Flags(s, "hub restore")
+	p := placeFlags(f)
+	plain, code, ok := command.Parse(s, f, args, 1)
+	if !ok {
+		return code
+	}
+	p.fill()
+	if len(plain) != 1 {
+		fmt.Fprintln(s.Err, "hub restore: name the backup file")
+		return command.Usage
+	}
+	cfg, err := Load(p.config)
+	if err != nil {
+		return command.Fail(s, "hub restore", err)
+	}
+	if err := restore(ctx, cfg, p.state, plain[0]); err != nil {
+		return command.Fail(s, "hub restore", err)
+	}
+	fmt.Fprintf(s.Out, "restored %s from %s; edges will send again what it lacks\n", p.state, plain[0])
+	return command.OK
+}
+
+func restore(ctx context.Context, cfg Config, state, file string) error {
+	if err := os.MkdirAll(state, 0o700); err != nil {
+		return err
+	}
+	x := &Exchange{cfg: cfg, opt: Options{StateDir: state}, log: slog.New(slog.DiscardHandler)}
+	if err := x.openKeys(); err != nil {
+		return err
+	}
+	return store.Restore(ctx, file, storeOptions(state, cfg.Network), x.checks())
+}
+
+// brokenPage says what is wrong with the configuration.
+func brokenPage(trouble error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		text := trouble.Error()
+		var bad *settings.Error
+		if errors.As(trouble, &bad) {
+			text = bad.File + "\n  " + strings.Join(bad.Lines, "\n  ")
+		}
+		fmt.Fprintf(w, "This hub is not running.\n\nIts configuration cannot be used:\n\n  %s\n\nMend the file; it is read again every 2 seconds.\n", text)
+	})
+}
