@@ -1,0 +1,236 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// latePrivate stores private parts that come after their leaves and projects those leaves again. An erased part
+// stays erased.
+func (t *commitTx) latePrivate(row *logRow, a *Accepted) error {
+	if len(a.Private) == 0 {
+		return nil
+	}
+	base := row.id << maxIndexBits
+	for i := range a.Private {
+		part := &a.Private[i]
+		if part.Index >= row.size {
+			return fmt.Errorf("%w: a private part for index %d, we hold %d", ErrGap, part.Index, row.size)
+		}
+		p, err := partsAt(t.ctx, t.tx, base|int64(part.Index))
+		if err != nil {
+			return err
+		}
+		if !p.add(part) {
+			continue
+		}
+		if err := t.putParts(&p); err != nil {
+			return err
+		}
+		if err := t.reproject(base | int64(part.Index)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// reproject recomputes one line from leaf and private part as they stand now, and the presence of whom it names.
+func (t *commitTx) reproject(address int64) error {
+	if err := t.lines.flush(); err != nil {
+		return err
+	}
+	leaf, private, err := leafAt(t.ctx, t.tx, address)
+	if err != nil {
+		return err
+	}
+	if _, err := t.q.dropLine.ExecContext(t.ctx, address); err != nil {
+		return err
+	}
+	if leaf.Kind == opaque {
+		return nil
+	}
+	line, ok := t.s.project.Line(leaf, private)
+	if !ok {
+		return nil
+	}
+	node, err := t.node(leaf.Node)
+	if err != nil {
+		return err
+	}
+	shape, err := t.shape(&line)
+	if err != nil {
+		return err
+	}
+	if _, err := t.q.line.ExecContext(t.ctx, address, node, line.At, shape, line.Member); err != nil {
+		return err
+	}
+	if seen, ok := t.s.project.Seen(line); ok {
+		return t.putSeen(seen)
+	}
+	return nil
+}
+
+// EraseMember forgets a person: every private part that names the member, with its salt, and every projection made
+// from it. Leaves, roots and receipts stand; what remains is that somebody did something within that hour. It returns
+// how many parts were erased. Backups made earlier still hold them until they are rotated out.
+func (s *Store) EraseMember(ctx context.Context, member string) (int, error) {
+	if member == "" {
+		return 0, errors.New("erasing a member: no member named")
+	}
+	n, err := s.erase(ctx, func(t *commitTx) ([]int64, error) { return t.naming(member) }, member)
+	if err != nil {
+		return 0, fmt.Errorf("erasing a member: %w", err)
+	}
+	return n, nil
+}
+
+// naming finds every address whose private part or line names a member. The quoted id finds it wherever the part says
+// it, also inside the copy that a replayed leaf carries.
+func (t *commitTx) naming(member string) ([]int64, error) {
+	plain, escaped := []byte(`"`+member+`"`), []byte(`\"`+member+`\"`)
+	rows, err := t.tx.QueryContext(t.ctx, `SELECT b.log, b.first, b.n, p.parts FROM private_parts p JOIN bundles b ON b.seq = p.seq
+		WHERE instr(p.parts, ?) > 0 OR instr(p.parts, ?) > 0`, plain, escaped)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []int64
+	for rows.Next() {
+		var log int64
+		var p partsRow
+		var packed []byte
+		if err := rows.Scan(&log, &p.first, &p.n, &packed); err != nil {
+			return nil, err
+		}
+		if err := p.decode(packed); err != nil {
+			return nil, err
+		}
+		for i := range p.parts {
+			if b := p.parts[i].Bytes; bytes.Contains(b, plain) || bytes.Contains(b, escaped) {
+				all = append(all, log<<maxIndexBits|int64(p.parts[i].Index))
+			}
+		}
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	lines, err := addresses(t.tx.QueryContext(t.ctx, `SELECT address FROM lines WHERE member = ?`, member))
+	all = append(all, lines...)
+	slices.Sort(all)
+	return slices.Compact(all), err
+}
+
+// Erase forgets the private part of one leaf.
+func (s *Store) Erase(ctx context.Context, a Address) error {
+	_, err := s.erase(ctx, func(t *commitTx) ([]int64, error) {
+		r, ok := t.s.logs[logKey{a.Edge, a.Epoch}]
+		if !ok || a.Index >= r.size {
+			return nil, ErrUnknown
+		}
+		return []int64{r.id<<maxIndexBits | int64(a.Index)}, nil
+	}, "")
+	if err != nil {
+		return fmt.Errorf("erasing the private part of %s %s %d: %w", a.Edge, a.Epoch, a.Index, err)
+	}
+	return nil
+}
+
+func (s *Store) erase(ctx context.Context, find func(*commitTx) ([]int64, error), member string) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dbtx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return 0, classify(err)
+	}
+	t := s.newTx(ctx, dbtx)
+	list, err := find(t)
+	if err == nil {
+		err = t.eraseAll(list, member)
+	}
+	if err != nil {
+		return 0, errors.Join(classify(err), ignoreDone(dbtx.Rollback()))
+	}
+	if err := dbtx.Commit(); err != nil {
+		return 0, classify(err)
+	}
+	// Old pages also stand in the write-ahead log; only a truncating checkpoint takes them off the disk. Readers can
+	// hold it up, then the next automatic one does it.
+	var busy, log, moved int
+	if err := s.write.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &log, &moved); err != nil {
+		return 0, fmt.Errorf("erased, but the write-ahead log still holds old pages: %w", err)
+	}
+	return len(list), nil
+}
+
+func (t *commitTx) eraseAll(list []int64, member string) error {
+	members := map[string]bool{}
+	if member != "" {
+		members[member] = true
+	}
+	for _, address := range list {
+		var named string
+		err := t.tx.QueryRowContext(t.ctx, `SELECT member FROM lines WHERE address = ?`, address).Scan(&named)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		if named != "" {
+			members[named] = true
+		}
+		p, err := partsAt(t.ctx, t.tx, address)
+		if err != nil {
+			return err
+		}
+		p.erase(uint64(address) & (1<<maxIndexBits - 1))
+		if err := t.putParts(&p); err != nil {
+			return err
+		}
+		if err := t.reproject(address); err != nil {
+			return err
+		}
+	}
+	for m := range members {
+		if err := t.refold(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// refold computes a member's presence again from the lines that still name the member.
+func (t *commitTx) refold(member string) error {
+	if err := t.leave(member); err != nil {
+		return err
+	}
+	lines, err := queryLines(t.ctx, t.tx, lineSelect+` WHERE l.member = ?`, member)
+	if err != nil {
+		return err
+	}
+	for _, l := range lines {
+		if seen, ok := t.s.project.Seen(l); ok {
+			if err := t.putSeen(seen); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func addresses(rows *sql.Rows, err error) ([]int64, error) {
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var all []int64
+	for rows.Next() {
+		var a int64
+		if err := rows.Scan(&a); err != nil {
+			return nil, err
+		}
+		all = append(all, a)
+	}
+	return all, rows.Err()
+}
