@@ -1,0 +1,89 @@
+package web
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"net/http"
+)
+
+//go:embed templates/*.html
+var templates embed.FS
+
+// Role says who may ask for a route. Until people have accounts only loopback can ask at all, and the table already says
+// what each route will demand.
+type Role string
+
+// Roles.
+const (
+	Anyone  Role = "anyone"  // says nothing about people
+	Host    Role = "host"    // of the node that is asked about
+	Machine Role = "machine" // figures without people
+)
+
+// route is one line of the table.
+type route struct {
+	pattern string
+	role    Role
+	handle  http.HandlerFunc
+	stream  bool // open-ended: does not take one of the slots
+}
+
+func (w *Web) routes() []route {
+	return []route{
+		{pattern: "GET /{$}", role: Host, handle: w.network},
+		{pattern: "GET /node/{id}", role: Host, handle: w.node},
+		{pattern: "GET /event/{edge}/{epoch}/{index}", role: Host, handle: w.event},
+		{pattern: "GET /period", role: Host, handle: w.period},
+		{pattern: "GET /live", role: Host, handle: w.stream, stream: true},
+		{pattern: "GET /api/v1/nodes", role: Host, handle: w.apiNodes},
+		{pattern: "GET /api/v1/events", role: Host, handle: w.apiEvents},
+		{pattern: "GET /health", role: Machine, handle: w.o.Health.ServeHTTP},
+		{pattern: "GET /readyz", role: Machine, handle: w.ready},
+		{pattern: "GET /metrics", role: Machine, handle: w.o.Metrics.ServeHTTP},
+		{pattern: "GET /assets/{name}", role: Anyone, handle: w.set.ServeAsset},
+		{pattern: "GET /", role: Anyone, handle: w.lost},
+	}
+}
+
+// mount checks the table before anything is served: a route without a declared role is a mistake that must not start.
+func mount(table []route, limit ...func(http.HandlerFunc) http.HandlerFunc) (*http.ServeMux, error) {
+	mux := http.NewServeMux()
+	seen := map[string]bool{}
+	for _, r := range table {
+		switch {
+		case r.role != Anyone && r.role != Host && r.role != Machine:
+			return nil, fmt.Errorf("route %q declares no role", r.pattern)
+		case r.handle == nil:
+			return nil, fmt.Errorf("route %q has no handler", r.pattern)
+		case seen[r.pattern]:
+			return nil, fmt.Errorf("route %q stands twice", r.pattern)
+		case len(r.pattern) < 4 || r.pattern[:4] != "GET ":
+			return nil, fmt.Errorf("route %q: only GET is served, and GET changes nothing", r.pattern)
+		}
+		seen[r.pattern] = true
+		h := r.handle
+		if !r.stream {
+			for _, l := range limit {
+				h = l(h)
+			}
+		}
+		mux.HandleFunc(r.pattern, h)
+	}
+	if len(seen) == 0 {
+		return nil, errors.New("no routes")
+	}
+	return mux, nil
+}
+
+// slot bounds how many requests are answered at once, so that a flood costs others time and not the hub its memory.
+func (w *Web) slot(next http.HandlerFunc) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		select {
+		case w.slots <- struct{}{}:
+			defer func() { <-w.slots }()
+			next(rw, r)
+		case <-r.Context().Done():
+		}
+	}
+}
