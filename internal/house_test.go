@@ -160,7 +160,7 @@ var homes = []struct {
 	{"github.com/prometheus/", []string{"internal/health"}, "metrics have one registry"},
 	{"go.yaml.in/yaml", []string{"internal/settings", "edge/roster"}, "YAML is read strictly, in one way"},
 	{"github.com/transparency-dev/merkle", []string{"hub/intake", "hub/store"}, "compact ranges are the hub's"},
-	{"github.com/transparency-dev/formats", []string{"internal/pki", "internal/journal", "hub/intake", "hub/store", "hub/audit"}, "cosignatures"},
+	{"github.com/transparency-dev/formats", []string{"internal/pki", "hub/intake", "hub/store", "hub/audit"}, "cosignatures"},
 	{"golang.org/x/mod", []string{"internal/journal", "internal/pki", "internal/bulletin", "internal/wire", "hub/intake", "hub/store", "hub/exchange", "hub/audit", "edge/appliance", "edge/outbox", "simulator"}, "notes and trees"},
 	{"golang.org/x/sys", []string{"simulator/chip", "edge/appliance", "edge/board", "internal/journal"}, "system calls at the rim"},
 	{"tailscale.com", []string{"internal/mesh/tailnet"}, "the mesh is one room"},

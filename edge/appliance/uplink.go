@@ -55,7 +55,7 @@ func (a *Appliance) openUplink(context.Context) error {
 		Settings: outbox.Settings{Boot: a.journal.Boot(), Seed: binary.LittleEndian.Uint64(seed[:])},
 		Hand: outbox.Hand{
 			Log: a.journal, Roster: &rosterDesk{store: a.people.(*roster.Store)}, Boot: a.journal.Boot(), Disk: a.start.Disk,
-			Origin: func(e event.Epoch) string { return journal.Origin(a.cfg.Network, a.cfg.Node, a.cfg.Edge, e) },
+			Origin: func(e event.Epoch) string { return wire.Origin(a.cfg.Network, a.cfg.Node, a.cfg.Edge, e) },
 			Own:    a.keys.verifier, Witness: a.keys.witness, Degraded: a.degraded, Logger: a.log,
 		},
 		Changed: a.journal.Changed(), Session: session,

@@ -1,7 +1,6 @@
 package audit
 
 import (
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -107,26 +106,7 @@ func opened(text []byte, key note.Verifier) (string, error) {
 	if len(n.Sigs) != 1 || len(n.UnverifiedSigs) != 0 {
 		return "", errors.New("it must carry this one signature and no other")
 	}
-	return n.Text, strict(text, 1)
-}
-
-// strict refuses what note.Open passes over: a signature that stands twice, and the spare bits that base64 leaves in the
-// last digit of one.
-func strict(text []byte, signatures int) error {
-	_, sigs, _ := strings.Cut(string(text), "\n\n")
-	if n := strings.Count(sigs, "\n"); n != signatures {
-		return fmt.Errorf("%d lines of signatures, want %d", n, signatures)
-	}
-	for line := range strings.Lines(sigs) {
-		words := strings.Fields(line)
-		if len(words) != 3 {
-			return errors.New("a signature line has three words")
-		}
-		if raw, err := base64.StdEncoding.Strict().DecodeString(words[2]); err != nil || base64.StdEncoding.EncodeToString(raw) != words[2] {
-			return errors.New("a signature is not in canonical base64")
-		}
-	}
-	return nil
+	return n.Text, wire.OneSpelling(text, 1)
 }
 
 // checkpoint proves a receipt: the hub's co-signature on what the edge signed. An edge that got a new key keeps its old
@@ -150,7 +130,7 @@ func (n *Network) checkpoint(receipt []byte) (settlement.Checkpoint, error) {
 	if err != nil {
 		return none, err
 	}
-	if err := strict(receipt, 2); err != nil {
+	if err := wire.OneSpelling(receipt, 2); err != nil {
 		return none, err
 	}
 	hub, own := false, false

@@ -171,6 +171,9 @@ func receiptCheck(network string, witness note.Verifier, key func(edge string) (
 		if err := signed(n, witness, names); err != nil {
 			return 0, tlog.Hash{}, err
 		}
+		if err := wire.OneSpelling(l.Receipt, 2); err != nil {
+			return 0, tlog.Hash{}, err
+		}
 		c, err := wire.ParseCheckpoint(n.Text)
 		if err != nil {
 			return 0, tlog.Hash{}, err

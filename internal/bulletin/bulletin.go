@@ -8,7 +8,6 @@ package bulletin
 
 import (
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
+
+	"kith/internal/wire"
 )
 
 // Limits of statements and of what they vouch for.
@@ -236,11 +237,8 @@ func open(signed []byte, keys Keys, title string, want int) ([]string, string, e
 		}
 		return nil, "", fmt.Errorf("%w: %w", ErrFormat, err)
 	}
-	for _, sig := range n.Sigs {
-		// The note package lets stray bits stand in the last digit; one statement shall have one text.
-		if _, err := base64.StdEncoding.Strict().DecodeString(sig.Base64); err != nil {
-			return nil, "", fmt.Errorf("signature of %s: %w: %w", sig.Name, ErrFormat, err)
-		}
+	if err := wire.OneSpelling(signed, len(n.Sigs)+len(n.UnverifiedSigs)); err != nil {
+		return nil, "", fmt.Errorf("%w: %w", ErrFormat, err)
 	}
 	lines := strings.Split(n.Text, "\n")
 	if len(lines) != want+1 || lines[want] != "" || lines[0] != title {

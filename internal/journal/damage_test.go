@@ -125,7 +125,10 @@ func TestVerifyNamesTheLeafOfEveryFlippedByte(t *testing.T) {
 			undo()
 		}
 	}
+	_, receipt := l.j.Receipt(e.id)
 	for name, change := range map[string][]any{
+		"receipt spelt otherwise":  {"UPDATE receipt SET note = ? WHERE num = ?", respelt(receipt), e.num},
+		"head spelt otherwise":     {"UPDATE head SET note = ? WHERE num = ?", respelt(e.head.note), e.num},
 		"leaf row gone":            {"DELETE FROM leaf WHERE number = ?", e.number(700)},
 		"private row gone":         {"DELETE FROM private WHERE number = ?", e.number(701)},
 		"private row of nobody":    {"INSERT INTO private VALUES (?, x'01', x'02')", e.number(99)},

@@ -150,7 +150,7 @@ func (x *docExample) makeNotes() {
 	x.blocks["tree"] = fmt.Sprintf("leaf hash 0  %x\nleaf hash 1  %x\nleaf hash 2  %x\nnode 0..1    %x\nroot of 3    %x",
 		x.hashes[0][:], x.hashes[1][:], x.hashes[2][:], node[:], x.root[:])
 
-	text := checkpointText(Origin(docNetwork, docNode, docEdge, x.epoch), 3, x.root)
+	text := wire.Checkpoint{Origin: wire.Origin(docNetwork, docNode, docEdge, x.epoch), Size: 3, Root: x.root}.Text()
 	x.checkpoint = must[[]byte](x.t)(note.Sign(&note.Note{Text: text}, x.edge.signer))
 	n := must[*note.Note](x.t)(note.Open(x.checkpoint, note.VerifierList(x.edge.verifier)))
 	time.Sleep(time.Until(time.Unix(docTime, 0))) // in a bubble of its own time: a co-signature carries the second it was made in
@@ -178,7 +178,7 @@ func (x *docExample) dissect(signed []byte, line int) string {
 type encoder interface{ Encode() ([]byte, error) }
 
 func (x *docExample) makeWire() {
-	text := checkpointText(Origin(docNetwork, docNode, docEdge, x.epoch), 2, tlog.NodeHash(x.hashes[0], x.hashes[1]))
+	text := wire.Checkpoint{Origin: wire.Origin(docNetwork, docNode, docEdge, x.epoch), Size: 2, Root: tlog.NodeHash(x.hashes[0], x.hashes[1])}.Text()
 	two := must[[]byte](x.t)(note.Sign(&note.Note{Text: text}, x.edge.signer))
 	node := tlog.NodeHash(x.hashes[0], x.hashes[1])
 	boot, generation := "0011223344556677", "5d41402abc4b2a76b9719d911017c592"
@@ -282,8 +282,8 @@ func TestTheDocumentedExampleIsWhatTheCodeMakes(t *testing.T) {
 func TestTheDocumentedExampleVerifies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := newDocExample(t)
-		origin := Origin(docNetwork, docNode, docEdge, x.epoch)
-		s, err := openCheckpoint(x.receipt, origin, x.edge.verifier, x.witness.verifier)
+		origin := wire.Origin(docNetwork, docNode, docEdge, x.epoch)
+		s, err := openCheckpoint(x.receipt, origin, receiptLines, x.edge.verifier, x.witness.verifier)
 		if err != nil || s.size != 3 || s.root != x.root {
 			t.Fatalf("receipt opens as %d %x: %v", s.size, s.root, err)
 		}

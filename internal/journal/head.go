@@ -7,21 +7,22 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/transparency-dev/formats/log"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
 	"kith/internal/event"
+	"kith/internal/wire"
 )
 
-// checkpointText is the C2SP tlog-checkpoint body without extension lines.
-func checkpointText(origin string, size uint64, root tlog.Hash) string {
-	return string(log.Checkpoint{Origin: origin, Size: size, Hash: root[:]}.Marshal())
-}
+// What we sign carries our line only; a receipt carries ours and the hub's.
+const (
+	headLines    = 1
+	receiptLines = 2
+)
 
-// openCheckpoint verifies a signed checkpoint of origin. Every verifier given must have signed it. Foreign bytes:
-// bounded, and re-encoded to be sure that there is one spelling.
-func openCheckpoint(text []byte, origin string, by ...note.Verifier) (signed, error) {
+// openCheckpoint verifies a signed checkpoint of origin that has so many signature lines. Every verifier given must have
+// signed it. Foreign bytes: bounded, and accepted in one spelling only, so that no bit of a stored note can change unseen.
+func openCheckpoint(text []byte, origin string, lines int, by ...note.Verifier) (signed, error) {
 	if len(text) > maxNote {
 		return signed{}, fmt.Errorf("note of %d bytes, limit %d", len(text), maxNote)
 	}
@@ -34,23 +35,17 @@ func openCheckpoint(text []byte, origin string, by ...note.Verifier) (signed, er
 			return signed{}, fmt.Errorf("note lacks the signature of %s", v.Name())
 		}
 	}
-	var c log.Checkpoint
-	rest, err := c.Unmarshal([]byte(n.Text))
+	if err := wire.OneSpelling(text, lines); err != nil {
+		return signed{}, err
+	}
+	c, err := wire.ParseCheckpoint(n.Text)
 	switch {
 	case err != nil:
 		return signed{}, err
-	case len(rest) != 0:
-		return signed{}, errors.New("checkpoint has extension lines")
 	case c.Origin != origin:
 		return signed{}, fmt.Errorf("checkpoint is of another log, want %s", origin)
-	case len(c.Hash) != tlog.HashSize:
-		return signed{}, fmt.Errorf("root of %d bytes", len(c.Hash))
 	}
-	s := signed{size: c.Size, root: tlog.Hash(c.Hash), note: append([]byte(nil), text...)}
-	if checkpointText(origin, s.size, s.root) != n.Text {
-		return signed{}, errors.New("checkpoint is not in its shortest spelling")
-	}
-	return s, nil
+	return signed{size: c.Size, root: c.Root, note: append([]byte(nil), text...)}, nil
 }
 
 func signedBy(n *note.Note, v note.Verifier) bool {
@@ -85,7 +80,7 @@ func (j *Journal) Checkpoint(ctx context.Context, id event.Epoch, size uint64) (
 			return nil, fmt.Errorf("signing head: %w", err)
 		}
 	}
-	text, err := note.Sign(&note.Note{Text: checkpointText(j.origin(id), size, root)}, j.opt.Signer)
+	text, err := note.Sign(&note.Note{Text: wire.Checkpoint{Origin: j.origin(id), Size: size, Root: root}.Text()}, j.opt.Signer)
 	if err != nil {
 		return nil, fmt.Errorf("signing head: %w", err)
 	}
@@ -150,7 +145,7 @@ func (j *Journal) SetReceipt(ctx context.Context, text []byte) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrReceipt, err)
 	}
-	s, err := openCheckpoint(text, j.origin(id), j.opt.Verifier, j.opt.Cosigner)
+	s, err := openCheckpoint(text, j.origin(id), receiptLines, j.opt.Verifier, j.opt.Cosigner)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrReceipt, err)
 	}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"kith/internal/event"
+	"kith/internal/wire"
 )
 
 func TestCheckpointIsAC2SPNoteOfTheRightHead(t *testing.T) {
@@ -29,7 +30,7 @@ func TestCheckpointIsAC2SPNoteOfTheRightHead(t *testing.T) {
 		if size == 0 {
 			size = 300
 		}
-		want := checkpointText("kith.commons/lisbon/lisbon-front/"+id.String(), size, l.mem[0].root(t, int(size)))
+		want := wire.Checkpoint{Origin: "kith.commons/lisbon/lisbon-front/" + id.String(), Size: size, Root: l.mem[0].root(t, int(size))}.Text()
 		if n.Text != want {
 			t.Errorf("size %d: checkpoint reads %q, want %q", size, n.Text, want)
 		}
@@ -79,7 +80,7 @@ func TestReceiptsAreRefusedUnlessTheyAreTrue(t *testing.T) {
 		t.Fatal(err)
 	}
 	sign := func(origin string, size uint64, root tlog.Hash) []byte {
-		text, err := note.Sign(&note.Note{Text: checkpointText(origin, size, root)}, l.keys.signer)
+		text, err := note.Sign(&note.Note{Text: wire.Checkpoint{Origin: origin, Size: size, Root: root}.Text()}, l.keys.signer)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +89,7 @@ func TestReceiptsAreRefusedUnlessTheyAreTrue(t *testing.T) {
 	origin := l.j.origin(id)
 	byHub := func(text []byte) []byte { return cosign(t, l.keys, l.keys.cosigner, text) }
 	stranger := newKeys(t)
-	strange, err := note.Sign(&note.Note{Text: checkpointText(origin, 12, l.mem[0].root(t, 12))}, stranger.signer)
+	strange, err := note.Sign(&note.Note{Text: wire.Checkpoint{Origin: origin, Size: 12, Root: l.mem[0].root(t, 12)}.Text()}, stranger.signer)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,6 +105,8 @@ func TestReceiptsAreRefusedUnlessTheyAreTrue(t *testing.T) {
 		"signed by a stranger":    strange,
 		"flipped byte":            flip(byHub(good), len(origin)+4),
 		"flipped co-signature":    flip(byHub(good), len(byHub(good))-20),
+		"spare bits in base64":    respelt(byHub(good)),
+		"a third signature line":  append(byHub(good), "\u2014 someone aGVsbG8=\n"...),
 		"empty":                   nil,
 		"longer than any receipt": bytes.Repeat([]byte("a\n"), maxNote),
 	} {
@@ -122,6 +125,15 @@ func TestReceiptsAreRefusedUnlessTheyAreTrue(t *testing.T) {
 		t.Errorf("receipt of %d kept, want 12", size)
 	}
 	l.CheckJournal()
+}
+
+// respelt sets a bit that base64 leaves unused in the last digit of the last signature: the same bytes in another spelling.
+func respelt(text []byte) []byte {
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	out := bytes.Clone(text)
+	last := bytes.LastIndexFunc(out, func(r rune) bool { return r != '=' && r != '\n' })
+	out[last] = digits[strings.IndexByte(digits, out[last])|1]
+	return out
 }
 
 func TestReceiptNeverGoesBackwards(t *testing.T) {

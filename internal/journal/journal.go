@@ -29,6 +29,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"kith/internal/event"
+	"kith/internal/wire"
 )
 
 // Limits and bounds.
@@ -242,13 +243,8 @@ func (o *Options) fill() error {
 // Boot names this start in every leaf it writes.
 func (j *Journal) Boot() string { return j.opt.Boot }
 
-// Origin is the first line of every checkpoint of one epoch.
-func Origin(network, node, edge string, epoch event.Epoch) string {
-	return "kith." + network + "/" + node + "/" + edge + "/" + epoch.String()
-}
-
 func (j *Journal) origin(id event.Epoch) string {
-	return Origin(j.opt.Network, j.opt.Node, j.opt.Edge, id)
+	return wire.Origin(j.opt.Network, j.opt.Node, j.opt.Edge, id)
 }
 
 // Head is the state after the last acknowledged append.

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"kith/internal/event"
+	"kith/internal/wire"
 )
 
 // Row numbers: epoch number above, index below.
@@ -264,8 +265,9 @@ func loadTail(ctx context.Context, q querier, e *epoch, roots []tlog.Hash, size 
 func (j *Journal) loadNotes(ctx context.Context, q querier, e *epoch) error {
 	for _, n := range []struct {
 		table string
+		lines int
 		to    *signed
-	}{{"head", &e.head}, {"receipt", &e.receipt}} {
+	}{{"head", headLines, &e.head}, {"receipt", receiptLines, &e.receipt}} {
 		var text []byte
 		err := q.QueryRowContext(ctx, "SELECT note FROM "+n.table+" WHERE num = ?", e.num).Scan(&text)
 		if err == sql.ErrNoRows {
@@ -274,7 +276,7 @@ func (j *Journal) loadNotes(ctx context.Context, q querier, e *epoch) error {
 		if err != nil {
 			return fmt.Errorf("reading %s of epoch %s: %w", n.table, e.id, err)
 		}
-		s, err := openCheckpoint(text, Origin(j.opt.Network, j.opt.Node, j.opt.Edge, e.id), j.opt.Verifier)
+		s, err := openCheckpoint(text, wire.Origin(j.opt.Network, j.opt.Node, j.opt.Edge, e.id), n.lines, j.opt.Verifier)
 		if err != nil {
 			return fmt.Errorf("%w: epoch %s, %s: %w", ErrDamaged, e.id, n.table, err)
 		}

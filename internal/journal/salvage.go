@@ -72,12 +72,13 @@ func (s *salvage) readNotes() {
 	origin := s.j.origin(s.e.id)
 	for _, n := range []struct {
 		table string
+		lines int
 		to    *signed
-	}{{"head", &s.head}, {"receipt", &s.receipt}} {
+	}{{"head", headLines, &s.head}, {"receipt", receiptLines, &s.receipt}} {
 		var text []byte
 		err := s.q.QueryRowContext(s.ctx, "SELECT note FROM "+n.table+" WHERE num = ?", s.e.num).Scan(&text)
 		if err == nil {
-			*n.to, err = openCheckpoint(text, origin, s.j.opt.Verifier)
+			*n.to, err = openCheckpoint(text, origin, n.lines, s.j.opt.Verifier)
 		}
 		if err != nil && err != sql.ErrNoRows && n.table == "head" {
 			s.headLost = true // what was signed is unknown, so nothing may be signed in this epoch again

@@ -10,6 +10,8 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
+
+	"kith/internal/wire"
 )
 
 // verifyChunk leaves are read in one query, so that a long verification does not hold the WAL back.
@@ -338,12 +340,13 @@ func (w *walk) push(h tlog.Hash) error {
 
 // notes checks the last signed head and the receipt against the recomputed tree.
 func (v *verification) notes(ctx context.Context, mine *epoch, r *EpochReport) *Difference {
-	origin := Origin(v.report.Network, v.report.Node, v.report.Edge, mine.id)
+	origin := wire.Origin(v.report.Network, v.report.Node, v.report.Edge, mine.id)
 	for _, n := range []struct {
 		table string
+		lines int
 		by    []note.Verifier
 		size  *uint64
-	}{{"head", []note.Verifier{v.own}, &r.Signed}, {"receipt", []note.Verifier{v.own, v.hub}, &r.Receipt}} {
+	}{{"head", headLines, []note.Verifier{v.own}, &r.Signed}, {"receipt", receiptLines, []note.Verifier{v.own, v.hub}, &r.Receipt}} {
 		if n.by[len(n.by)-1] == nil {
 			n.by = n.by[:len(n.by)-1]
 		}
@@ -354,7 +357,7 @@ func (v *verification) notes(ctx context.Context, mine *epoch, r *EpochReport) *
 		}
 		var s signed
 		if err == nil {
-			s, err = openCheckpoint(text, origin, n.by...)
+			s, err = openCheckpoint(text, origin, n.lines, n.by...)
 		}
 		if err == nil {
 			err = matches(ctx, v.q, mine, s)

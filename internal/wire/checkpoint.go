@@ -49,3 +49,25 @@ func ParseCheckpoint(text string) (Checkpoint, error) {
 	}
 	return Checkpoint{Origin: origin, Size: n, Root: tlog.Hash(hash)}, nil
 }
+
+// OneSpelling refuses what golang.org/x/mod/sumdb/note passes over when it opens a note: more or fewer signature lines than
+// wanted, spare words, and the bits that base64 leaves unused in the last digit of a signature. A note that may be spelt in
+// two ways could be changed on a disk or in an export without any signature failing, and two honest copies could differ.
+// Call it beside note.Open, never instead.
+func OneSpelling(text []byte, signatures int) error {
+	_, lines, ok := strings.Cut(string(text), "\n\n")
+	if n := strings.Count(lines, "\n"); !ok || n != signatures {
+		return fmt.Errorf("note: %d signature lines, want %d", n, signatures)
+	}
+	for line := range strings.Lines(lines) {
+		rest, ok := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "\u2014 ")
+		name, sig, ok2 := strings.Cut(rest, " ")
+		if !ok || !ok2 || name == "" {
+			return errors.New("note: a signature line is a dash, a name and the signature")
+		}
+		if raw, err := base64.StdEncoding.Strict().DecodeString(sig); err != nil || base64.StdEncoding.EncodeToString(raw) != sig {
+			return fmt.Errorf("note: the signature of %s is not in canonical base64", Plain(name))
+		}
+	}
+	return nil
+}

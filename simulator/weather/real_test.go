@@ -123,7 +123,7 @@ func (s *street) visit(dir, boot string, work func(*journal.Journal)) []journal.
 	x := outbox.NewOutbox(outbox.Options{
 		Settings: outbox.Settings{Boot: boot, Seed: 1}, Changed: j.Changed(), Session: session,
 		Hand: outbox.Hand{Log: j, Boot: boot, Disk: "d1", Own: s.ownV, Witness: s.hubV,
-			Origin: func(e event.Epoch) string { return journal.Origin(network, "node", "front", e) }},
+			Origin: func(e event.Epoch) string { return wire.Origin(network, "node", "front", e) }},
 	})
 	done := make(chan error, 1)
 	go func() { done <- x.Run(ctx) }()
