@@ -75,22 +75,19 @@ type asset struct {
 }
 
 // New parses the shared templates and those of a room. Files of the room define blocks by name; each of its pages
-// defines "main".
+// defines "main", and a room without navigation defines a "layout" of its own. What the room keeps under assets/ is served
+// beside the shared ones.
 func New(room fs.FS, pattern string) (*Set, error) {
 	s := &Set{assets: map[string]asset{}}
-	names, err := fs.Glob(files, "assets/*")
-	if err != nil {
+	if err := s.take(files); err != nil {
 		return nil, err
 	}
-	kinds := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
-	for _, name := range names {
-		b, err := files.ReadFile(name)
-		if err != nil {
+	if room != nil {
+		if err := s.take(room); err != nil {
 			return nil, err
 		}
-		sum := sha256.Sum256(b)
-		s.assets[path.Base(name)] = asset{b, kinds[path.Ext(name)], hex.EncodeToString(sum[:6])}
 	}
+	var err error
 	s.root, err = template.New("").Funcs(s.funcs()).ParseFS(files, "templates/*.html")
 	if err != nil {
 		return nil, fmt.Errorf("parsing shared templates: %w", err)
@@ -101,6 +98,28 @@ func New(room fs.FS, pattern string) (*Set, error) {
 		}
 	}
 	return s, nil
+}
+
+// take reads the assets of a file system. Two of one name would show a page in another's clothes.
+func (s *Set) take(from fs.FS) error {
+	names, err := fs.Glob(from, "assets/*")
+	if err != nil {
+		return err
+	}
+	kinds := map[string]string{".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+	for _, name := range names {
+		b, err := fs.ReadFile(from, name)
+		if err != nil {
+			return err
+		}
+		kind, base := kinds[path.Ext(name)], path.Base(name)
+		if _, twice := s.assets[base]; twice || kind == "" {
+			return fmt.Errorf("asset %s: want a new name that ends in .css, .js or .svg", name)
+		}
+		sum := sha256.Sum256(b)
+		s.assets[base] = asset{b, kind, hex.EncodeToString(sum[:6])}
+	}
+	return nil
 }
 
 // Page returns the template of one page: the layout with this page's main part.

@@ -35,6 +35,28 @@ func TestOnePageOfARoomStandsInTheLayout(t *testing.T) {
 	}
 }
 
+func TestARoomBringsAssetsAndALayoutOfItsOwn(t *testing.T) {
+	room := fstest.MapFS{"assets/wall.css": {Data: []byte("b{}")}, "templates/x.html": {Data: []byte(
+		`{{define "layout"}}<link href="{{asset "wall.css"}}"><link href="{{asset "page.css"}}">{{template "main" .}}{{end}}{{define "hello"}}hi{{end}}`)}}
+	set, err := New(room, "templates/*.html")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := set.Page("hello")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := p.Execute(&out, nil); err != nil || !strings.Contains(out.String(), `"/assets/wall.css?v=`) || !strings.HasSuffix(out.String(), "hi") || strings.Contains(out.String(), `v="`) {
+		t.Fatal(err, out.String())
+	}
+	for name, bad := range map[string]string{"a shared name": "assets/page.css", "an unknown kind": "assets/wall.exe"} {
+		if _, err := New(fstest.MapFS{bad: {}, "templates/x.html": {}}, "templates/*.html"); err == nil {
+			t.Errorf("%s was taken", name)
+		}
+	}
+}
+
 func TestNothingIsLoadedFromElsewhere(t *testing.T) {
 	if strings.Contains(Policy, "unsafe") || strings.Contains(Policy, "http") || !strings.HasPrefix(Policy, "default-src 'none'") {
 		t.Error(Policy)
