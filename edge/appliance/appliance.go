@@ -3,8 +3,8 @@
 // simulator run exactly this.
 //
 // What it promises on a crash is what its rooms promise; its own part is the order. Locks are driven to secured before a
-// reader is asked for anything, the boot leaf is durable before the first tap is decided, and at a stop the readers end
-// first, then the doors, then the journal. Losing or regaining hub, network or disk changes what is reported and never
+// reader is asked for anything, the boot leaf is written before any fact of a person or a door, and at a stop the readers
+// end first, then the doors, then the journal. Losing or regaining hub, network or disk changes what is reported and never
 // what a lock does.
 package appliance
 
@@ -175,7 +175,7 @@ func (a *Appliance) openBoard(context.Context) error {
 	return nil
 }
 
-// openJournal opens the journal and makes the boot leaf durable before anything can be decided.
+// openJournal opens the journal and hands it the boot leaf: durable before the first fact of anybody, or together with it.
 func (a *Appliance) openJournal(ctx context.Context) error {
 	opt := journal.Options{
 		Dir: a.opt.StateDir, Network: a.cfg.Network, Node: a.cfg.Node, Edge: a.cfg.Edge,
@@ -207,6 +207,10 @@ func (a *Appliance) openJournal(ctx context.Context) error {
 				boot.Unclean, boot.PrevAt = last.Kind != event.KindStop, last.At
 			}
 		}
+	}
+	if a.cfg.Hub != "" && a.spare == nil && j.Head().Size > 0 {
+		a.record(event.KindBoot, boot) // the recorder lets it wait until the hub is met, or the first fact of anybody
+		return nil
 	}
 	err = a.recordNow(ctx, event.KindBoot, boot)
 	if errors.Is(err, journal.ErrFull) || errors.Is(err, journal.ErrStorage) {

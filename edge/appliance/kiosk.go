@@ -104,6 +104,9 @@ func (a *Appliance) recordEntry(ctx context.Context, f event.Fact) (event.Epoch,
 	if a.spare != nil {
 		return event.Epoch{}, 0, errVolatile // what people account for must not be gone after a power cut
 	}
+	if err := a.recorder.settle(ctx); err != nil {
+		return event.Epoch{}, 0, err
+	}
 	indexes, err := a.journal.Append(ctx, record(f))
 	if err != nil {
 		return event.Epoch{}, 0, err

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"kith/edge/door"
 	"kith/internal/event"
 	"kith/internal/journal"
 )
@@ -19,6 +21,8 @@ const (
 	MaxHeld     = 10_000           // facts kept in memory while the disk takes none
 	heldRetry   = time.Second      // between two tries while it takes none
 	drainLimit  = 10 * time.Second // for the last facts at a stop
+	courtesy    = 5 * time.Second  // that a start's own facts wait for the hub's first word
+	maxCourtesy = 64               // of them; more are written at once
 )
 
 // errQueueFull answers a fact that found no room in memory either. It is counted, and the count is recorded when the disk is back.
@@ -42,8 +46,16 @@ type recorder struct {
 	failing atomic.Pointer[string]
 
 	volatile bool // the journal is in memory: what it took is kept, and durable for nobody. Set before run
+
+	// met is closed when the hub's first word has been acted on; nil: nobody is waited for. Set before run. Until then what a
+	// start says of itself (boot, reader, roster, clock, storage) waits in first: were it written before the hub is met, a disk
+	// put back from an older copy would have forked already, instead of learning that it is old and going on in a new
+	// epoch. Nobody's fact waits for that: a tap, a door, a tamper switch or an entry writes what waits, and then itself.
+	met   <-chan struct{}
+	first []pending // owned by run
 }
 
+// pending is a fact on its way, or, without a kind, the wish that what waits be written first.
 type pending struct {
 	fact  event.Fact
 	reply chan error
@@ -65,14 +77,80 @@ func (r *recorder) Record(f event.Fact) <-chan error {
 	return p.reply
 }
 
+// settle returns when nothing waits for the hub's first word any more: for those who write beside the recorder.
+func (r *recorder) settle(ctx context.Context) error {
+	p := pending{reply: make(chan error, 1)}
+	select {
+	case r.queue <- p:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-p.reply:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// ofItself tells the facts with which a start describes itself, all in order, from those that happened to somebody.
+func ofItself(f event.Fact) bool {
+	switch f.Kind {
+	case event.KindBoot, event.KindReader, event.KindRoster, event.KindClock, event.KindStorage:
+		return true
+	case event.KindTamper:
+		var t event.Tamper
+		return json.Unmarshal(f.Body, &t) == nil && !t.Open
+	case event.KindDoor:
+		var d event.Door
+		return json.Unmarshal(f.Body, &d) == nil && d.Why == door.WhyStart
+	}
+	return false
+}
+
+// release ends the courtesy.
+func (r *recorder) release(ctx context.Context) {
+	r.met = nil
+	if first := r.first; len(first) > 0 {
+		r.first = nil
+		r.write(ctx, first)
+	}
+}
+
+// offer writes a batch, or lets it wait while that is a courtesy.
+func (r *recorder) offer(ctx context.Context, batch []pending) {
+	if r.met != nil && len(r.first)+len(batch) <= maxCourtesy && !slices.ContainsFunc(batch, func(p pending) bool { return !ofItself(p.fact) }) {
+		r.first = append(r.first, batch...)
+		return
+	}
+	r.release(ctx)
+	facts := batch[:0]
+	for _, p := range batch {
+		if p.fact.Kind == "" {
+			p.reply <- nil
+			continue
+		}
+		facts = append(facts, p)
+	}
+	if len(facts) > 0 {
+		r.write(ctx, facts)
+	}
+}
+
 // run writes until stop is closed, then writes what is left. The journal must stay open until it returns.
 func (r *recorder) run(ctx context.Context) {
 	retry := time.NewTicker(heldRetry)
 	defer retry.Stop()
+	patience := time.NewTimer(courtesy)
+	defer patience.Stop()
 	for {
 		select {
 		case p := <-r.queue:
-			r.write(context.Background(), r.take(p))
+			r.offer(context.Background(), r.take(p))
+		case <-r.met:
+			r.release(context.Background())
+		case <-patience.C:
+			r.release(context.Background())
 		case <-retry.C:
 			if len(r.held) > 0 {
 				r.write(context.Background(), nil)
@@ -87,10 +165,11 @@ func (r *recorder) run(ctx context.Context) {
 func (r *recorder) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), drainLimit)
 	defer cancel()
+	r.release(ctx)
 	for {
 		select {
 		case p := <-r.queue:
-			r.write(ctx, r.take(p))
+			r.offer(ctx, r.take(p))
 		default:
 			if len(r.held) > 0 {
 				r.write(ctx, nil)

@@ -161,3 +161,72 @@ func badFact(t *testing.T, full bool) {
 	cancel()
 	<-done
 }
+
+// What a start says of itself waits for the hub's first word, at most courtesy; whatever happens to somebody writes it first.
+func TestAStartsOwnFactsWaitForTheHubAndForNobodyElse(t *testing.T) {
+	own := func(kind event.Kind, body any) event.Fact {
+		b, err := event.Marshal(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return event.Fact{Kind: kind, Body: b}
+	}
+	start := []event.Fact{own(event.KindBoot, event.Boot{}), own(event.KindTamper, event.Tamper{}), own(event.KindDoor, event.Door{Door: "front", State: "closed", Why: "start"}),
+		own(event.KindReader, event.Reader{Reader: "in", Up: true}), own(event.KindRoster, event.RosterSet{}), own(event.KindClock, event.ClockChange{})}
+	for name, c := range map[string]struct {
+		then    func(r *recorder, met chan struct{}, stop func())
+		written int           // at once after then
+		later   time.Duration // until all is written
+	}{
+		"nothing happens": {func(*recorder, chan struct{}, func()) {}, 0, courtesy},
+		"the hub is met":  {func(_ *recorder, met chan struct{}, _ func()) { close(met) }, len(start), 0},
+		"somebody taps":   {func(r *recorder, _ chan struct{}, _ func()) { <-r.Record(tapFact(t, 1)) }, len(start) + 1, 0},
+		"the case is open": {func(r *recorder, _ chan struct{}, _ func()) {
+			<-r.Record(own(event.KindTamper, event.Tamper{Open: true}))
+		}, len(start) + 1, 0},
+		"the door is forced": {func(r *recorder, _ chan struct{}, _ func()) {
+			<-r.Record(own(event.KindDoor, event.Door{State: "forced"}))
+		}, len(start) + 1, 0},
+		"an entry is to be kept":  {func(r *recorder, _ chan struct{}, _ func()) { r.settle(t.Context()) }, len(start), 0},
+		"the program stops":       {func(_ *recorder, _ chan struct{}, stop func()) { stop() }, len(start), 0},
+		"a reader comes and goes": {func(r *recorder, _ chan struct{}, _ func()) { chatter(r, own(event.KindReader, event.Reader{})) }, len(start) + maxCourtesy, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d, met := &disk{}, make(chan struct{})
+				r := newRecorder(d, slog.New(slog.DiscardHandler))
+				r.met = met
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan struct{})
+				for _, f := range start {
+					r.Record(f)
+				}
+				go func() { r.run(ctx); close(done) }()
+				synctest.Wait()
+				if len(d.written) != 0 {
+					t.Fatalf("%d facts were written before anything happened", len(d.written))
+				}
+				c.then(r, met, cancel)
+				synctest.Wait()
+				if len(d.written) != c.written {
+					t.Fatalf("%d facts were written, want %d", len(d.written), c.written)
+				}
+				time.Sleep(c.later)
+				synctest.Wait()
+				for i, f := range start {
+					if len(d.written) <= i || d.written[i].Kind != f.Kind {
+						t.Fatalf("after %s: %d facts, place %d is not %s", c.later, len(d.written), i, f.Kind)
+					}
+				}
+				cancel()
+				<-done
+			})
+		})
+	}
+}
+
+func chatter(r *recorder, f event.Fact) {
+	for range maxCourtesy {
+		r.Record(f)
+	}
+}

@@ -16,6 +16,7 @@ import (
 	"kith/edge/roster"
 	"kith/internal/event"
 	"kith/internal/journal"
+	"kith/internal/wire"
 )
 
 // lagLimit is how long leaves may wait for a receipt before the health tree says so.
@@ -60,6 +61,9 @@ func (a *Appliance) openUplink(context.Context) error {
 		},
 		Changed: a.journal.Changed(), Session: session,
 	})
+	if a.spare == nil {
+		a.recorder.met = u.outbox.Met()
+	}
 	u.lag = lagWatch(a.journal)
 	a.uplink = u
 	return nil

@@ -10,7 +10,7 @@ func (m *Machine) contact(open bool) {
 		if open {
 			m.heldFrom, m.warned, m.held = m.now, false, false
 		}
-		m.tell("start")
+		m.tell(WhyStart)
 		return
 	}
 	if open == m.open {

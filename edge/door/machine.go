@@ -104,6 +104,9 @@ const (
 	Stuck       State = "stuck"
 )
 
+// WhyStart is the cause of the first level a contact reports: how the door was found, which nobody did just now.
+const WhyStart = "start"
+
 // Input is one thing that reaches the door.
 type Input interface{ input() }
 

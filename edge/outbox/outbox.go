@@ -66,6 +66,7 @@ type Outbox struct {
 	report  atomic.Pointer[Report]
 	ignored atomic.Uint64
 	refused atomic.Uint64
+	met     chan struct{} // closed by publish
 }
 
 // NewOutbox takes what it needs; Run starts it.
@@ -73,7 +74,7 @@ func NewOutbox(o Options) *Outbox {
 	if o.Hand.Logger == nil {
 		o.Hand.Logger = slog.New(slog.DiscardHandler)
 	}
-	x := &Outbox{machine: New(o.Settings), hand: o.Hand, changed: o.Changed, session: o.Session}
+	x := &Outbox{machine: New(o.Settings), hand: o.Hand, changed: o.Changed, session: o.Session, met: make(chan struct{})}
 	x.publish()
 	return x
 }
@@ -87,9 +88,26 @@ func (x *Outbox) Ignored() uint64 { return x.ignored.Load() }
 // Refused counts messages that were no messages.
 func (x *Outbox) Refused() uint64 { return x.refused.Load() }
 
+// Met is closed once the hub's first word has been acted on: it is known whose copy of the journal is the newer, and an epoch
+// that had to end has ended.
+func (x *Outbox) Met() <-chan struct{} { return x.met }
+
 func (x *Outbox) publish() {
 	r := x.machine.Report()
 	x.report.Store(&r)
+	switch r.State {
+	case Offline, Hello, Forgot, Forked:
+		return
+	}
+	select {
+	case <-x.met:
+		return
+	default:
+	}
+	// What the hub says of an older epoch tells nothing of the newest.
+	if epochs := x.hand.Log.Epochs(); r.Epoch == epochs[len(epochs)-1].Epoch {
+		close(x.met)
+	}
 }
 
 // Run owns the machine until ctx ends.

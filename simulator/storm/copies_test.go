@@ -82,8 +82,8 @@ func (n *network) tapsHeld(e *edge, all, replayed int) error {
 	return nil
 }
 
-// F13: an older copy of the disk comes back and nobody tapped before the hub was met. A program that starts writes a boot
-// leaf before anything else, so the copy is never quite untouched: that leaf is carried over too.
+// F13: an older copy of the disk comes back and nobody tapped before the hub was met. What a start says of itself waits for
+// the hub's first word, so the copy is still a prefix of what the hub has: no fork, nobody is held, nothing is carried over.
 func TestEdgeFromAnOlderCopyBeginsANewEpoch(t *testing.T) {
 	t.Parallel()
 	n := newNetwork(t, options{edges: 1})
@@ -109,10 +109,18 @@ func TestEdgeFromAnOlderCopyBeginsANewEpoch(t *testing.T) {
 	}
 	first := b.ofEdge(e.id)[1].leaves[0].leaf
 	var body event.Epochal
-	if err := json.Unmarshal(first.Body, &body); err != nil || first.Kind != event.KindFork && first.Kind != event.KindRestored {
+	if err := json.Unmarshal(first.Body, &body); err != nil || first.Kind != event.KindRestored {
 		t.Errorf("the new epoch begins with %s (%v)", first.Kind, err)
 	}
 	at, err := n.nodeEdge(e.id)
+	if err != nil || at.Link != "connected" {
+		t.Errorf("the hub calls the edge %q (%v), want connected: nobody has to release it", at.Link, err)
+	}
+	for _, l := range b.ofEdge(e.id)[1].leaves {
+		if l.leaf.Kind == event.KindReplayed {
+			t.Errorf("leaf %d is carried over, but the copy wrote nothing: %s", l.leaf.Index, l.leaf.Body)
+		}
+	}
 	t.Logf("begins with %s after %d leaves; the hub calls the edge %q (%v); log states %q and %q", first.Kind, body.OldSize, at.Link, err,
 		b.ofEdge(e.id)[0].status, b.ofEdge(e.id)[1].status)
 	n.judge(b, n.testify())
