@@ -23,7 +23,8 @@ const (
 	partFresh   = 0 // an obligation comes into the books; also the moves of the pool
 	partBack    = 1 // the same, taking back what a leaf corrected
 	partSetOff  = 2 // what the statement discharges
-	partWaived  = 3 // what a decision took out
+	partWaived  = 3 // what a decision took out, or a creditor gave up when a node left
+	partNovated = 4 // what the pool has taken over from a node that left
 	dayMS       = 24 * 60 * 60 * 1000
 	maxBalance  = math.MaxInt64 / 4
 	maxAccounts = 1 << 24
@@ -38,13 +39,17 @@ func (c *Closing) settling() string {
 	return "kith." + c.Network.Name + "/settlement/" + c.Period.Name
 }
 
-// entries books a period: each new obligation, each discharge, each waiver, each move of the pool.
-func (c *Closing) entries() []ledger.Entry {
+// entries books a period: each new obligation, each discharge, each waiver, each novation, each move of the pool. settled is
+// what became of every obligation.
+func (c *Closing) entries(settled []settlement.Obligation) []ledger.Entry {
 	var list []ledger.Entry
 	version, done := c.Policy.Settlement.Version, c.Discharged()
-	was := map[settlement.ID]int64{} // waived before
+	was, is := map[settlement.ID]int64{}, map[settlement.ID]*settlement.Obligation{} // waived before; now
 	for _, o := range c.Set.Obligations {
 		was[o.ID] = o.Waived
+	}
+	for i := range settled {
+		is[settled[i].ID] = &settled[i]
 	}
 	for i := range c.Period.Obligations {
 		o := &c.Period.Obligations[i]
@@ -61,15 +66,19 @@ func (c *Closing) entries() []ledger.Entry {
 			e.At, e.Unsure = int64(o.Day)*dayMS, c.Set.unsure[o.ID]
 			list = append(list, e)
 		}
+		now := is[o.ID]
 		for _, m := range []struct {
 			part   uint32
 			amount int64
-		}{{partSetOff, done[o.ID]}, {partWaived, o.Waived - was[o.ID]}} {
+		}{{partSetOff, done[o.ID]}, {partWaived, now.Waived - was[o.ID]}, {partNovated, now.Discharged - o.Discharged - done[o.ID]}} {
 			if m.amount > 0 {
 				at.Part = m.part
 				list = append(list, c.due(at, o, m.amount))
 			}
 		}
+	}
+	for i, o := range novated(settled, c.Period.Obligations) {
+		list = append(list, c.due(ledger.Source{Journal: c.settling() + "/~exit", Index: uint64(i), Rule: version}, &o, -o.Amount))
 	}
 	for _, a := range c.answers[len(c.answers)-1] {
 		for i, b := range a.r.Balances {
@@ -100,7 +109,11 @@ func (c *Closing) due(source ledger.Source, o *settlement.Obligation, amount int
 
 // book writes the books of a period that has become posted, or holds those that are here to it.
 func (c *Closing) book(write bool) error {
-	entries := c.entries()
+	settled, err := c.Period.Settled(c.Discharged())
+	if err != nil {
+		return err
+	}
+	entries := c.entries(settled)
 	b, err := ledger.New(c.Policy.Units)
 	if err != nil {
 		return err
@@ -133,13 +146,14 @@ func (c *Closing) book(write bool) error {
 	c.Seal = ledger.Seal{Period: c.Period.Name, Accounts: uint64(len(c.Balances)), Root: root}
 	texts[sealName] = c.Seal.AppendText(nil)
 	texts[journalName] = c.hledger(entries)
-	carry, err := c.carry()
-	if err != nil {
+	carry := c.carry(settled)
+	texts[carryName] = carry.AppendText(nil)
+	if c.Breaches, err = c.breaches(carry.Obligations); err != nil {
 		return err
 	}
-	texts[carryName] = carry.AppendText(nil)
+	texts[breachesName] = appendBreaches(nil, c.Breaches)
 	texts[readmeName] = c.readme()
-	for _, name := range []string{entriesName, closingName, sealName, journalName, carryName, readmeName} {
+	for _, name := range []string{entriesName, closingName, sealName, journalName, carryName, breachesName, readmeName} {
 		if write {
 			c.Files[name] = texts[name]
 			continue
@@ -152,20 +166,25 @@ func (c *Closing) book(write bool) error {
 }
 
 // carry is what the posted period leaves to the next.
-func (c *Closing) carry() (*Carry, error) {
-	open, err := c.Period.Carry(c.Discharged())
-	if err != nil {
-		return nil, err
+func (c *Closing) carry(settled []settlement.Obligation) *Carry {
+	n := &Carry{Period: c.Period.Name, Seal: c.Seal.Root, Sources: maps.Clone(c.Set.Sources), Later: c.Set.Later, Void: slices.Clone(c.Set.Void),
+		Idle: c.Set.Idle, Left: append(c.leaving(), c.Set.Left...), Used: c.Set.Used}
+	for _, o := range novated(settled, c.Period.Obligations) {
+		n.Sources[o.ID] = Source{Kind: fromNovation}
 	}
-	n := &Carry{Period: c.Period.Name, Seal: c.Seal.Root, Obligations: open, Sources: c.Set.Sources, Later: c.Set.Later, Void: slices.Clone(c.Set.Void)}
+	for _, o := range settled {
+		if o.Open() > 0 {
+			n.Obligations = append(n.Obligations, o)
+		}
+	}
 	for _, d := range c.Period.Disputes {
 		if from := c.Set.Sources[d.Obligation]; from.Kind == fromLeaf && (d.Outcome == settlement.Voided || d.Outcome == settlement.Amend) {
 			n.Void = append(n.Void, from.Leaf)
 		}
 	}
-	slices.SortFunc(n.Void, Address.compare)
-	n.Void = slices.Compact(n.Void)
-	return n, nil
+	n.Void = sorted(n.Void)
+	slices.Sort(n.Left)
+	return n
 }
 
 // appendBalances writes the leaf line of every account, in order, and the root over them.

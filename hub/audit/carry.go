@@ -3,10 +3,12 @@ package audit
 import (
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
 	"kith/hub/settlement"
+	"kith/internal/event"
 )
 
 const carryTitle = "kith-carry v1"
@@ -16,13 +18,16 @@ const (
 	fromLeaf       = "leaf"       // follows from this leaf
 	fromCorrection = "correction" // takes back what this leaf has corrected
 	fromCommons    = "commons"    // dues or a grant; from no leaf
+	fromNovation   = "novation"   // the pool stepped between, when a node left; from no leaf
 )
 
 // Source of an obligation.
 type Source struct {
 	Kind string
-	Leaf Address // zero for the commons
+	Leaf Address // zero when from no leaf
 }
+
+func (s Source) ofLeaf() bool { return s.Kind == fromLeaf || s.Kind == fromCorrection }
 
 // Carry is what one period leaves to the next.
 type Carry struct {
@@ -32,6 +37,33 @@ type Carry struct {
 	Sources     map[settlement.ID]Source
 	Later       []Address // events put off, ascending
 	Void        []Address // entries that count nothing any more, ascending; from all periods so far
+	Idle        []Address // entries that made no obligation, so that no correction has any to take back, ascending; likewise
+	Left        []string  // nodes that have left the network, ascending
+	Used        map[nonceKey]settlement.Day
+}
+
+func (c *Carry) isIdle(a Address) bool {
+	if c == nil {
+		return false
+	}
+	_, here := slices.BinarySearchFunc(c.Idle, a, Address.compare)
+	return here
+}
+
+func (c *Carry) left(node string) bool {
+	if c == nil {
+		return false
+	}
+	_, here := slices.BinarySearch(c.Left, node)
+	return here
+}
+
+func (c *Carry) used(k nonceKey) (settlement.Day, bool) {
+	if c == nil {
+		return 0, false
+	}
+	day, here := c.Used[k]
+	return day, here
 }
 
 func (c *Carry) isVoid(a Address) bool {
@@ -62,6 +94,15 @@ func (c *Carry) AppendText(b []byte) []byte {
 	for _, a := range c.Void {
 		b = fmt.Appendf(b, "void %s %d\n", a.Journal, a.Index)
 	}
+	for _, a := range c.Idle {
+		b = fmt.Appendf(b, "idle %s %d\n", a.Journal, a.Index)
+	}
+	for _, node := range c.Left {
+		b = fmt.Appendf(b, "left %s\n", node)
+	}
+	for _, k := range slices.SortedFunc(maps.Keys(c.Used), nonceKey.compare) {
+		b = fmt.Appendf(b, "used %s %s %d\n", k.edge, k.nonce, c.Used[k])
+	}
 	return fmt.Appendf(b, "end %d\n", len(c.Obligations))
 }
 
@@ -76,7 +117,7 @@ func appendObligation(b []byte, o *settlement.Obligation, from Source) []byte {
 	b = strconv.AppendInt(append(b, ' '), flag(o.Frozen), 10)
 	b = strconv.AppendInt(append(b, ' '), int64(o.Until), 10)
 	b = append(append(b, ' '), from.Kind...)
-	if from.Kind != fromCommons {
+	if from.ofLeaf() {
 		b = append(append(b, ' '), from.Leaf.Journal...)
 		b = strconv.AppendUint(append(b, ' '), from.Leaf.Index, 10)
 	}
@@ -89,7 +130,7 @@ func ParseCarry(file string, text []byte) (*Carry, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Carry{Sources: map[settlement.ID]Source{}}
+	c := &Carry{Sources: map[settlement.ID]Source{}, Used: map[nonceKey]settlement.Day{}}
 	for words := s.next(); words != nil; words = s.next() {
 		ok := false
 		switch words[0] {
@@ -103,13 +144,19 @@ func ParseCarry(file string, text []byte) (*Carry, error) {
 			}
 		case "obligation":
 			ok = c.takeObligation(words)
-		case "later", "void":
+		case "later", "void", "idle":
 			var a Address
-			if a, ok = parseAddress(words[1:]); ok && words[0] == "later" {
-				c.Later = append(c.Later, a)
-			} else if ok {
-				c.Void = append(c.Void, a)
+			if a, ok = parseAddress(words[1:]); !ok {
+				break
 			}
+			list := map[string]*[]Address{"later": &c.Later, "void": &c.Void, "idle": &c.Idle}[words[0]]
+			*list = append(*list, a)
+		case "left":
+			if ok = len(words) == 2 && event.IsID(words[1]); ok {
+				c.Left = append(c.Left, words[1])
+			}
+		case "used":
+			ok = c.takeNonce(words)
 		case "end":
 			ok = s.at == len(s.lines)
 		}
@@ -117,12 +164,24 @@ func ParseCarry(file string, text []byte) (*Carry, error) {
 			return nil, s.bad("not a line of what is carried over")
 		}
 	}
-	slices.SortFunc(c.Later, Address.compare)
-	slices.SortFunc(c.Void, Address.compare)
+	for _, list := range [][]Address{c.Later, c.Void, c.Idle} {
+		slices.SortFunc(list, Address.compare)
+	}
+	slices.Sort(c.Left)
 	if err := (Files{file: text}).same(file, c.AppendText(nil)); err != nil {
 		return nil, err
 	}
 	return c, nil
+}
+
+func (c *Carry) takeNonce(words []string) bool {
+	if len(words) != 4 || !event.IsID(words[1]) {
+		return false
+	}
+	_, err := event.ParseNonce(words[2])
+	day, ok := number(words[3])
+	c.Used[nonceKey{words[1], words[2]}] = settlement.Day(day)
+	return ok && err == nil && day == int64(settlement.Day(day))
 }
 
 func (c *Carry) takeObligation(words []string) bool {
@@ -147,7 +206,7 @@ func (c *Carry) takeObligation(words []string) bool {
 			return false
 		}
 	}
-	if from.Kind != fromLeaf && from.Kind != fromCorrection && from.Kind != fromCommons || (from.Kind == fromCommons) != (len(words) == short) {
+	if !from.ofLeaf() && from.Kind != fromCommons && from.Kind != fromNovation || from.ofLeaf() != (len(words) == long) {
 		return false
 	}
 	c.Obligations = append(c.Obligations, settlement.Obligation{ID: id, Debtor: words[2], Creditor: words[3], Unit: words[4], Amount: n[0],

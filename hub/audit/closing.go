@@ -26,6 +26,8 @@ const (
 	obligationsName = "obligations.txt"
 	asidesName      = "asides.txt"
 	carryName       = "carry.txt"
+	breachesName    = "breaches.txt"
+	rulesName       = "rules.txt"
 	openCutName     = "opening/cut.txt"
 	openCarryName   = "opening/carry.txt"
 	openBooksName   = "opening/balances.txt"
@@ -54,6 +56,15 @@ type Step struct {
 	Node       string `json:"node,omitempty"`       // who confirms, disputes or reviews
 	Outcome    string `json:"outcome,omitempty"`    // stand, amend or void
 	Note       string `json:"note,omitempty"`       // SHA-256 of the note that says why, hex
+	Choices    []Pick `json:"choices,omitempty"`    // exit
+}
+
+// Pick is what was chosen about one obligation of a node that leaves.
+type Pick struct {
+	Obligation string   `json:"obligation"` // hex
+	Remainder  string   `json:"remainder"`  // serve-in-kind, novate, waive or freeze
+	By         []string `json:"by"`         // nodes that said so
+	Until      int64    `json:"until,omitempty"`
 }
 
 // What a step does.
@@ -65,6 +76,7 @@ const (
 	DoDecide    = "decide"    // a third node decides a dispute
 	DoLapse     = "lapse"     // time decides what nobody answered
 	DoFinalise  = "finalise"  // nothing can be disputed any more
+	DoExit      = "exit"      // a node leaves, and what it has left over is answered
 	DoBook      = "book"      // the books are written and sealed
 )
 
@@ -77,6 +89,7 @@ type Closing struct {
 	Opening  map[ledger.Account]ledger.Totals
 	Balances map[ledger.Account]ledger.Totals // when posted
 	Seal     ledger.Seal                      // when posted
+	Breaches []Breach                         // when posted
 	Files    Files
 
 	steps   int
@@ -103,7 +116,7 @@ func Start(in Files, name string) (*Closing, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.Files[obligationsName], c.Files[asidesName] = c.Set.appendText(nil), c.Set.appendAsides(nil)
+	c.Files[rulesName], c.Files[obligationsName], c.Files[asidesName] = c.Policy.appendText(nil), c.Set.appendText(nil), c.Set.appendAsides(nil)
 	if c.Period, err = settlement.Begin(name, c.Policy.Terms); err != nil {
 		return nil, err
 	}
@@ -114,6 +127,9 @@ func Start(in Files, name string) (*Closing, error) {
 func Load(f Files) (*Closing, error) {
 	c, err := ground(f)
 	if err != nil {
+		return nil, err
+	}
+	if err := f.same(rulesName, c.Policy.appendText(nil)); err != nil {
 		return nil, err
 	}
 	if err := f.same(obligationsName, c.Set.appendText(nil)); err != nil {
@@ -214,6 +230,8 @@ func (c *Closing) input(s Step, sign Sign) (settlement.Input, error) {
 		return settlement.Lapse{At: s.At}, nil
 	case DoFinalise:
 		return settlement.Finalise{Number: s.Number, Signers: []string{c.Network.Operator}, At: s.At}, nil
+	case DoExit:
+		return c.leave(s)
 	case DoBook:
 		return settlement.Book{}, nil
 	}

@@ -31,7 +31,22 @@ const (
 	whyTakenBack  = "taken-back"       // a correction to nothing
 	whyNoTarget   = "corrects-nothing" // names no entry of this edge
 	whyTwice      = "corrects-twice"   // names an entry that was corrected already, or found void
+	whyUsed       = "nonce-used"       // what a card signed for one entry of this edge stands in a second one
+	whyOld        = "too-old"          // so old that a second use of its nonce would not be known any more
+	whyLeft       = "node-left"        // the place or the member's home has left the network
 )
+
+// NonceDays is how long a nonce is remembered, by the day of its entry. A card's signature covers that day, so that a copy
+// bears it too: what is older than this is not taken with a nonce at all.
+const NonceDays = 400
+
+// nonceKey names one use of a card. The card is not named in public; but its signature covers the edge, so that a copy which
+// could be right stands at the same edge. Another house cannot spoil an entry by repeating its nonce.
+type nonceKey struct{ edge, nonce string }
+
+func (k nonceKey) compare(o nonceKey) int {
+	return cmp.Or(cmp.Compare(k.edge, o.edge), cmp.Compare(k.nonce, o.nonce))
+}
 
 // entry is one economic fact, wherever it stands.
 type entry struct {
@@ -52,13 +67,16 @@ type reading struct {
 	network *Network
 	opening *Carry
 	before  func(Address) bool // below the previous cut
+	oldest  settlement.Day     // an entry of an earlier day is not taken with a nonce
 
 	entries map[Address]*entry
 	alias   map[Address]Address // where the leaf of a lost branch stands now
 	out     map[Address]bool    // not offered
+	twin    map[Address]bool    // carried over, and here already
 	asides  []settlement.Aside
-	void    []Address
+	void    map[Address]bool
 	backs   []back
+	used    map[nonceKey]settlement.Day // nonces of this period
 }
 
 // Economic says whether a leaf is one that a bundle must show.
@@ -113,7 +131,8 @@ func target(l *event.Leaf, e *event.Entry) (Address, bool) {
 
 // read brings the shown leaves, in the order of their addresses, into what can be settled.
 func (r *reading) read(shown []Shown) error {
-	r.entries, r.alias, r.out = map[Address]*entry{}, map[Address]Address{}, map[Address]bool{}
+	r.entries, r.alias = map[Address]*entry{}, map[Address]Address{}
+	r.out, r.twin, r.void = map[Address]bool{}, map[Address]bool{}, map[Address]bool{}
 	slices.SortFunc(shown, func(a, b Shown) int { return a.address().compare(b.address()) })
 	for i := range shown {
 		if err := r.take(&shown[i]); err != nil {
@@ -121,19 +140,42 @@ func (r *reading) read(shown []Shown) error {
 		}
 	}
 	for old, at := range r.alias {
-		if e, here := r.entries[old]; here && e.event.Journal == old.Journal && sameEntry(e, r.entries[at]) {
+		if e, carried := r.entries[old], r.entries[at]; e != nil && carried != nil && e.event.Journal == old.Journal && sameEntry(e, carried) {
 			r.set(at, whyTwin)
+			r.twin[at] = true
 			r.alias[old] = old
 		}
 	}
+	r.refuseCopies(shown)
 	for i := range shown {
 		if e, here := r.entries[shown[i].address()]; here && !r.before(e.at) && !r.out[e.at] {
 			r.correct(e)
 		}
 	}
-	slices.SortFunc(r.asides, compareAsides)
-	slices.SortFunc(r.void, Address.compare)
 	return nil
+}
+
+// refuseCopies sets aside every entry whose nonce was used before: in an earlier period, or at a lower address in this one.
+// What was carried over from a lost branch and is here already is no second use.
+func (r *reading) refuseCopies(shown []Shown) {
+	r.used = map[nonceKey]settlement.Day{}
+	for i := range shown {
+		e, here := r.entries[shown[i].address()]
+		if !here || r.before(e.at) || e.body.Nonce == "" || r.twin[e.at] {
+			continue
+		}
+		key := nonceKey{e.leaf.Edge, e.body.Nonce}
+		_, now := r.used[key]
+		_, earlier := r.opening.used(key)
+		switch {
+		case now || earlier:
+			r.set(e.at, whyUsed)
+			continue
+		case r.oldest > e.event.Day:
+			r.set(e.at, whyOld)
+		}
+		r.used[key] = e.event.Day
+	}
 }
 
 func (s *Shown) address() Address { return Address{s.Journal, s.Index} }
@@ -168,16 +210,23 @@ func (r *reading) take(s *Shown) error {
 	r.entries[at] = &entry{at: at, leaf: l, body: body, event: settlement.Event{Journal: at.Journal, Index: at.Index,
 		Action: settlement.Action(l.Kind), Resource: body.Resource, Quantity: body.Quantity, Place: l.Node, Home: body.Home,
 		Day: settlement.Day(body.Day), Evidence: settlement.Evidence(body.Evidence)}}
-	if !r.network.hasNode(body.Home) {
+	switch {
+	case !r.network.hasNode(body.Home):
 		r.set(at, whyStranger)
+	case r.opening.left(l.Node) || r.opening.left(body.Home):
+		r.set(at, whyLeft)
 	}
 	return nil
 }
 
-// set keeps an entry from being offered. What was said in an earlier period is not said again.
+// set keeps an entry from being offered; the first reason stands. What was said in an earlier period is not said again,
+// unless it was put off then.
 func (r *reading) set(at Address, why string) {
+	if r.out[at] {
+		return
+	}
 	r.out[at] = true
-	if !r.before(at) {
+	if !r.before(at) || r.opening.isLater(at) {
 		r.asides = append(r.asides, settlement.Aside{Journal: at.Journal, Index: at.Index, Why: settlement.Why(why)})
 	}
 }
@@ -197,17 +246,15 @@ func (r *reading) correct(e *entry) {
 	case !here || was == e:
 		r.set(e.at, whyNoTarget)
 		return
-	case slices.Contains(r.void, old) || r.opening.isVoid(old):
+	case r.void[old] || r.opening.isVoid(old):
 		r.set(e.at, whyTwice)
 		return
 	}
-	r.void = append(r.void, old)
+	r.void[old] = true
 	switch {
 	case !r.before(old), r.opening.isLater(old):
-		if !r.out[old] {
-			r.set(old, whyCorrected)
-		}
-	case !r.out[old]:
+		r.set(old, whyCorrected)
+	case !r.out[old] && !r.opening.isIdle(old):
 		r.backs = append(r.backs, back{old: was, by: e})
 	}
 	if e.body.Quantity == 0 {

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"maps"
@@ -115,6 +116,7 @@ func ParsePolicy(name string, text []byte) (*Policy, error) {
 		AgeCap: f.Closing.AgeDays,
 		Limits: map[ledger.Account]ledger.Limit{}, limits: f.Limits,
 	}
+	slices.SortFunc(p.limits, func(a, b limitRule) int { return cmp.Or(cmp.Compare(a.Node, b.Node), cmp.Compare(a.Unit, b.Unit)) })
 	for _, u := range f.Units {
 		p.Units = append(p.Units, ledger.Unit(u))
 	}
@@ -136,6 +138,36 @@ func ParsePolicy(name string, text []byte) (*Policy, error) {
 		p.Limits[ledger.Account{Path: ledger.NodePath(f.Network, l.Node), Unit: l.Unit}] = ledger.Limit{Floor: l.Floor, Ceiling: l.Ceiling}
 	}
 	return p, nil
+}
+
+// appendText writes the rules as they were read, one a line, so that a verifier needs no YAML.
+func (p *Policy) appendText(b []byte) []byte {
+	s := &p.Settlement
+	b = fmt.Appendf(b, "kith-rules v1\nversion %s\nnetwork %s\n", s.Version, p.Network)
+	for _, u := range p.Units {
+		b = fmt.Appendf(b, "unit %s %d\n", u.Name, u.Scale)
+	}
+	for _, action := range slices.Sorted(maps.Keys(s.Prices)) {
+		for _, kind := range slices.Sorted(maps.Keys(s.Prices[action])) {
+			price := s.Prices[action][kind]
+			b = fmt.Appendf(b, "price %s %s %s %d\n", action, kind, price.Unit, price.Each)
+		}
+	}
+	b = fmt.Appendf(b, "commons %s\n", cmp.Or(p.Pool.Commons, "-"))
+	for _, d := range p.Pool.Dues {
+		b = fmt.Appendf(b, "dues %s %d %d\n", d.Unit, d.Num, d.Den)
+	}
+	for _, g := range p.Pool.Grants {
+		b = fmt.Appendf(b, "grant %s %s %d %s\n", g.Node, g.Unit, g.Amount, g.Reason)
+	}
+	for _, l := range p.limits {
+		b = fmt.Appendf(b, "limit %s %s %d %d\n", l.Node, l.Unit, l.Floor, l.Ceiling)
+	}
+	b = fmt.Appendf(b, "hold %d\n", flag(s.HoldC))
+	for _, unit := range slices.Sorted(maps.Keys(s.CapC)) {
+		b = fmt.Appendf(b, "cap %s %d\n", unit, s.CapC[unit])
+	}
+	return fmt.Appendf(b, "window %d\nanswer %d\nage-days %d\nend\n", p.Terms.WindowSeconds, p.Terms.AnswerSeconds, p.AgeCap)
 }
 
 func seconds(d settings.Duration) int64 { return int64(time.Duration(d) / time.Second) }

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -32,6 +33,9 @@ type Set struct {
 	Fresh       map[settlement.ID]bool // not carried
 	Asides      []settlement.Aside
 	Later, Void []Address // for the next period
+	Idle        []Address
+	Left        []string
+	Used        map[nonceKey]settlement.Day
 
 	unsure map[settlement.ID]bool // the edge's clock was not trusted then
 }
@@ -48,6 +52,9 @@ func (g *Ground) Derive() (*Set, error) {
 		}
 	}
 	r := &reading{network: g.Network, opening: g.Opening, before: g.before}
+	if g.Previous != nil {
+		r.oldest = g.Previous.Day - NonceDays
+	}
 	if err := r.read(slices.Clone(g.Shown)); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDerive, err)
 	}
@@ -76,7 +83,7 @@ func (g *Ground) Derive() (*Set, error) {
 	if list, err = g.Policy.Pool.Join(p, g.Cut, list, split); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDerive, err)
 	}
-	return s, s.fill(g, list, d.Later, r.void)
+	return s, s.fill(g, list, d.Later, r)
 }
 
 func (g *Ground) before(a Address) bool {
@@ -84,7 +91,7 @@ func (g *Ground) before(a Address) bool {
 }
 
 // fill joins what is new to what is carried, and notes what the next period must know.
-func (s *Set) fill(g *Ground, list []settlement.Obligation, later []settlement.Event, void []Address) error {
+func (s *Set) fill(g *Ground, list []settlement.Obligation, later []settlement.Event, r *reading) error {
 	for i := range list {
 		o := &list[i]
 		s.Fresh[o.ID] = true
@@ -105,23 +112,49 @@ func (s *Set) fill(g *Ground, list []settlement.Obligation, later []settlement.E
 			s.Sources[o.ID] = g.Opening.Sources[o.ID]
 		}
 		s.Obligations = append(s.Obligations, g.Opening.Obligations...)
-		s.Void = append(s.Void, g.Opening.Void...)
 	}
 	slices.SortFunc(s.Obligations, func(a, b settlement.Obligation) int { return bytes.Compare(a.ID[:], b.ID[:]) })
 	slices.SortFunc(s.Asides, compareAsides)
 	for _, e := range later {
 		s.Later = append(s.Later, Address{e.Journal, e.Index})
 	}
-	s.Void = append(s.Void, void...)
+	slices.SortFunc(s.Later, Address.compare)
+	s.remember(g, r)
+	return nil
+}
+
+// remember gathers what later periods must know of all entries so far.
+func (s *Set) remember(g *Ground, r *reading) {
+	s.Void = slices.Collect(maps.Keys(r.void))
 	for _, a := range s.Asides {
-		if a.Why == settlement.WhyCapped || a.Why == settlement.WhyNoPrice {
-			s.Void = append(s.Void, Address{a.Journal, a.Index}) // made no obligation, so that no correction has any to take back
+		if idle(string(a.Why)) {
+			s.Idle = append(s.Idle, Address{a.Journal, a.Index})
 		}
 	}
-	slices.SortFunc(s.Later, Address.compare)
-	slices.SortFunc(s.Void, Address.compare)
-	s.Void = slices.Compact(s.Void)
-	return nil
+	s.Used = maps.Clone(r.used)
+	if o := g.Opening; o != nil {
+		s.Void, s.Idle, s.Left = append(s.Void, o.Void...), append(s.Idle, o.Idle...), slices.Clone(o.Left)
+		for k, day := range o.Used {
+			s.Used[k] = day
+		}
+	}
+	maps.DeleteFunc(s.Used, func(_ nonceKey, day settlement.Day) bool { return day < g.Cut.Day-NonceDays })
+	s.Void, s.Idle = sorted(s.Void), sorted(s.Idle)
+}
+
+func sorted(list []Address) []Address {
+	slices.SortFunc(list, Address.compare)
+	return slices.Compact(list)
+}
+
+// idle says whether an entry that stands aside could be taken for one that made an obligation, when it is seen again
+// beside a correction.
+func idle(why string) bool {
+	switch why {
+	case string(settlement.WhyCapped), string(settlement.WhyNoPrice), whyTwin, whyNoTarget, whyTwice, whyStranger, whyUsed, whyOld, whyLeft:
+		return true
+	}
+	return false
 }
 
 // takeBack makes the obligation that undoes an entry of an earlier period: the same at today's price, the other way.

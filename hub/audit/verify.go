@@ -27,6 +27,9 @@ type Report struct {
 	Shown      int         `json:"shown"` // leaves
 	Missing    []string    `json:"missing,omitempty"`
 	Units      []UnitTotal `json:"units,omitempty"`
+	Breaches   []Breach    `json:"breaches,omitempty"` // nodes past their limits when the period ended
+	Asides     int         `json:"asides"`             // entries that made no obligation
+	Copies     int         `json:"copies"`             // of them: those that repeat what a card signed for another
 	Difference *Difference `json:"difference,omitempty"`
 }
 
@@ -168,7 +171,8 @@ func (f Files) signed() (signErr, keyErr error) {
 // complete refuses files that nothing accounts for.
 func (c *Closing) complete() error {
 	known := map[string]bool{manifestName: true, readmeName: true, networkName: true, policyName: true, cutName: true, obligationsName: true,
-		asidesName: true, carryName: true, entriesName: true, closingName: true, sealName: true, journalName: true}
+		asidesName: true, carryName: true, entriesName: true, closingName: true, sealName: true, journalName: true,
+		rulesName: true, breachesName: true}
 	if c.Previous != nil {
 		known[openCutName], known[openCarryName], known[openBooksName] = true, true, true
 		for i := range c.Previous.Checkpoints {
@@ -205,6 +209,12 @@ func (c *Closing) Report() Report {
 	if c.Ground.Opening != nil {
 		r.Follows = c.Ground.Opening.Period
 	}
+	r.Asides = len(c.Set.Asides)
+	for _, a := range c.Set.Asides {
+		if a.Why == whyUsed {
+			r.Copies++
+		}
+	}
 	if s := c.Period.InForce(); s != nil {
 		r.Number = s.Number
 		for _, a := range c.answers[s.Number-1] {
@@ -212,7 +222,7 @@ func (c *Closing) Report() Report {
 		}
 	}
 	if c.Period.State == settlement.Posted {
-		r.Seal = hex.EncodeToString(c.Seal.Root[:])
+		r.Seal, r.Breaches = hex.EncodeToString(c.Seal.Root[:]), c.Breaches
 	}
 	return r
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"maps"
+	"slices"
 )
 
 // check holds an obligation to Amount = Discharged + Waived + Open, each at least zero.
@@ -17,9 +18,9 @@ func (o *Obligation) check() error {
 	return nil
 }
 
-// Carry applies the discharges of the final statement and returns what goes into the next period: everything still open,
-// with its own date. discharged must name obligations that the statement was over and nothing else.
-func (p *Period) Carry(discharged map[ID]int64) ([]Obligation, error) {
+// Settled returns every obligation of a final period as it ends: with what the final statement discharges, and with what the
+// nodes that leave have chosen about the rest. discharged must name obligations that the statement was over and nothing else.
+func (p *Period) Settled(discharged map[ID]int64) ([]Obligation, error) {
 	if p.State != Final && p.State != Posted {
 		return nil, fmt.Errorf("carrying period %q over in %q: %w", p.Name, p.State, ErrState)
 	}
@@ -28,7 +29,7 @@ func (p *Period) Carry(discharged map[ID]int64) ([]Obligation, error) {
 	for _, o := range p.Clearable() {
 		cleared[o.ID] = true
 	}
-	var open []Obligation
+	var list []Obligation
 	for _, o := range p.Obligations {
 		if done, here := rest[o.ID]; here {
 			if !cleared[o.ID] || done < 0 || done > o.Open() {
@@ -37,14 +38,40 @@ func (p *Period) Carry(discharged map[ID]int64) ([]Obligation, error) {
 			o.Discharged += done
 			delete(rest, o.ID)
 		}
-		if o.Open() > 0 {
-			open = append(open, o)
-		}
+		list = append(list, o)
 	}
 	for id := range rest {
 		return nil, fmt.Errorf("discharging obligation %s: %w", id, ErrUnknown)
 	}
-	return open, nil
+	for _, x := range p.Exits {
+		var err error
+		if list, err = x.Resolve(list); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// Carry returns what goes into the next period: everything that [Period.Settled] leaves open, with its own date.
+func (p *Period) Carry(discharged map[ID]int64) ([]Obligation, error) {
+	list, err := p.Settled(discharged)
+	return slices.DeleteFunc(list, func(o Obligation) bool { return o.Open() == 0 }), err
+}
+
+// step lets a node go. What the statement discharges is given again: only the rest can be chosen about.
+func (in Leave) step(p *Period) error {
+	if p.State != Final {
+		return fmt.Errorf("%q: %w", p.State, ErrState)
+	}
+	if !validSlug(in.Exit.Node) || in.Exit.Node == in.Exit.Commons {
+		return fmt.Errorf("exit of %q: %w", in.Exit.Node, ErrName)
+	}
+	if slices.ContainsFunc(p.Exits, func(x Exit) bool { return x.Node == in.Exit.Node }) {
+		return fmt.Errorf("exit of %q: it leaves already: %w", in.Exit.Node, ErrDispute)
+	}
+	p.Exits = append(p.Exits, in.Exit)
+	_, err := p.Settled(in.Discharged)
+	return err
 }
 
 // Remainder says what becomes of one obligation that a leaving node has left over.
@@ -75,8 +102,8 @@ type Exit struct {
 }
 
 // Resolve answers what is still open after the last cut of a leaving node. What nobody chose about is frozen, so that
-// nothing of a node that is gone is cleared. No net position moves except by waiving.
-func (x Exit) Resolve(open []Obligation) ([]Obligation, error) {
+// nothing of a node that is gone is cleared. No net position moves except by waiving. What is closed stays as it is.
+func (x Exit) Resolve(all []Obligation) ([]Obligation, error) {
 	choices := map[ID]Choice{}
 	for _, c := range x.Choices {
 		if _, twice := choices[c.Obligation]; twice {
@@ -85,8 +112,8 @@ func (x Exit) Resolve(open []Obligation) ([]Obligation, error) {
 		choices[c.Obligation] = c
 	}
 	var list []Obligation
-	for _, o := range open {
-		if o.Debtor != x.Node && o.Creditor != x.Node {
+	for _, o := range all {
+		if o.Open() == 0 || o.Debtor != x.Node && o.Creditor != x.Node {
 			list = append(list, o)
 			continue
 		}

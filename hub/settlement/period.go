@@ -78,6 +78,7 @@ type Period struct {
 	Proposals   []Proposal
 	Disputes    []Dispute
 	Signed      []string // who signed the final statement, ascending
+	Exits       []Exit   // nodes that leave with this period, in the order in which they were let go
 }
 
 // Input is what can happen to a period. The concrete types follow.
@@ -127,6 +128,12 @@ type Finalise struct {
 	At      int64
 }
 
+// Leave lets a node go, after the last statement that it was in is final.
+type Leave struct {
+	Exit       Exit
+	Discharged map[ID]int64 // by that statement
+}
+
 // Book says that the final statement stands in the ledger.
 type Book struct{}
 
@@ -152,6 +159,7 @@ func (p *Period) clone() *Period {
 	c.Obligations = slices.Clone(p.Obligations)
 	c.Disputes = slices.Clone(p.Disputes)
 	c.Signed = slices.Clone(p.Signed)
+	c.Exits = slices.Clone(p.Exits)
 	c.Proposals = slices.Clone(p.Proposals)
 	for i := range c.Proposals {
 		c.Proposals[i].Confirmed = slices.Clone(c.Proposals[i].Confirmed)
