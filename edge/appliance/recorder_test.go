@@ -187,7 +187,7 @@ func TestAStartsOwnFactsWaitForTheHubAndForNobodyElse(t *testing.T) {
 		"the door is forced": {func(r *recorder, _ chan struct{}, _ func()) {
 			<-r.Record(own(event.KindDoor, event.Door{State: "forced"}))
 		}, len(start) + 1, 0},
-		"an entry is to be kept":  {func(r *recorder, _ chan struct{}, _ func()) { r.settle(t.Context()) }, len(start), 0},
+		"an entry is to be kept":  {func(r *recorder, _ chan struct{}, _ func()) { r.settle(context.Background()) }, len(start), 0},
 		"the program stops":       {func(_ *recorder, _ chan struct{}, stop func()) { stop() }, len(start), 0},
 		"a reader comes and goes": {func(r *recorder, _ chan struct{}, _ func()) { chatter(r, own(event.KindReader, event.Reader{})) }, len(start) + maxCourtesy, 0},
 	} {
@@ -196,7 +196,7 @@ func TestAStartsOwnFactsWaitForTheHubAndForNobodyElse(t *testing.T) {
 				d, met := &disk{}, make(chan struct{})
 				r := newRecorder(d, slog.New(slog.DiscardHandler))
 				r.met = met
-				ctx, cancel := context.WithCancel(t.Context())
+				ctx, cancel := context.WithCancel(context.Background())
 				done := make(chan struct{})
 				for _, f := range start {
 					r.Record(f)
