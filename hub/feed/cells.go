@@ -27,8 +27,37 @@ var (
 type Contribution struct {
 	Node   string // the house it counts for
 	Kind   string // resource kind
-	Member string // pseudonym, the same at every house
+	Member string // pseudonym, the same at every house; empty: nobody knows any more, or ever did
 	Amount int64
+}
+
+// Group is an amount with what the small-group rule asks about it.
+type Group struct {
+	Amount  int64
+	Members int   // distinct members behind it
+	Largest int64 // the part of the member with the most
+}
+
+// Behind counts who stands behind an amount, given what each member has of it. What is under the empty name is nobody's
+// that is known: a person who was erased, a private part that never came, or no person at all. It might all be of the one
+// member who has the most, and it proves nobody else to be there; so it is added to the largest part and to no head
+// count. Forgetting a person can therefore hide a figure and never uncover one.
+func Behind(parts map[string]int64) (Group, error) {
+	var g Group
+	for member, amount := range parts {
+		var fits bool
+		if g.Amount, fits = sum(g.Amount, amount); !fits {
+			return Group{}, fmt.Errorf("counting who stands behind: %w: the sum does not fit", ErrCells)
+		}
+		if member != "" && amount > 0 {
+			g.Members++
+			g.Largest = max(g.Largest, amount)
+		}
+	}
+	if g.Largest += parts[""]; g.Amount > 0 { // at most Amount
+		g.Members = max(g.Members, 1)
+	}
+	return g, nil
 }
 
 // Cell is one figure with what the small-group rule asks about it. An empty Node or Kind stands for all of them.
@@ -49,8 +78,8 @@ func Tally(list []Contribution) ([]Cell, error) {
 	type place struct{ node, kind string }
 	parts := map[place]map[string]int64{}
 	for i, c := range list {
-		if c.Node == "" || c.Kind == "" || c.Member == "" {
-			return nil, fmt.Errorf("tallying contribution %d: %w: node, kind and member are needed", i, ErrCells)
+		if c.Node == "" || c.Kind == "" {
+			return nil, fmt.Errorf("tallying contribution %d: %w: node and kind are needed", i, ErrCells)
 		}
 		for _, p := range []place{{c.Node, c.Kind}, {c.Node, ""}, {"", c.Kind}, {"", ""}} {
 			if parts[p] == nil {
@@ -66,18 +95,11 @@ func Tally(list []Contribution) ([]Cell, error) {
 	}
 	cells := make([]Cell, 0, len(parts))
 	for p, members := range parts {
-		cell, fits := Cell{Node: p.node, Kind: p.kind}, true
-		for _, amount := range members {
-			if amount == 0 {
-				continue
-			}
-			if cell.Amount, fits = sum(cell.Amount, amount); !fits {
-				return nil, fmt.Errorf("tallying %.60q of %.60q: %w: the sum does not fit", p.kind, p.node, ErrCells)
-			}
-			cell.Members++
-			cell.Largest = max(cell.Largest, amount)
+		g, err := Behind(members)
+		if err != nil {
+			return nil, fmt.Errorf("tallying %.60q of %.60q: %w", p.kind, p.node, err)
 		}
-		cells = append(cells, cell)
+		cells = append(cells, Cell{Node: p.node, Kind: p.kind, Amount: g.Amount, Members: g.Members, Largest: g.Largest})
 	}
 	slices.SortFunc(cells, compareCells)
 	return cells, nil

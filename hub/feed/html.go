@@ -78,7 +78,7 @@ func (r *Release) html() ([]byte, error) {
 		p.Corrections = append(p.Corrections, Correction{printable(c.Period), c.Count})
 	}
 	for _, rule := range r.Rules {
-		p.Rules = append(p.Rules, InForce{printable(rule.Version), rule.Since})
+		p.Rules = append(p.Rules, InForce{Version: printable(rule.Version), Since: rule.Since})
 	}
 	t, err := template.New("report").Parse(reportPage)
 	if err != nil {

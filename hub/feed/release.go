@@ -19,6 +19,7 @@ const (
 	ReportMarkdown = "report.md"
 	ReportHTML     = "report.html"
 	ReportJSON     = "report.json"
+	ReportNote     = "report.note"
 )
 
 // Files are the three texts of a release with the note's text over their hashes.
@@ -40,6 +41,12 @@ func (r *Release) Files() (*Files, error) {
 		return nil, err
 	}
 	f := &Files{Markdown: r.markdown(), HTML: page, JSON: text}
+	f.Note = f.note(r)
+	return f, nil
+}
+
+// note is the text that binds the three: the order of its lines is that of the names.
+func (f *Files) note(r *Release) []byte {
 	b := []byte("kith-report-note v1\nnetwork " + plainName(r.Network) + "\nperiod " + plainName(r.Period) + "\n")
 	for _, part := range []struct {
 		name string
@@ -47,8 +54,26 @@ func (r *Release) Files() (*Files, error) {
 	}{{ReportHTML, f.HTML}, {ReportJSON, f.JSON}, {ReportMarkdown, f.Markdown}} {
 		b = fmt.Appendf(b, "sha256 %x %s\n", sha256.Sum256(part.text), part.name)
 	}
-	f.Note = b
-	return f, nil
+	return b
+}
+
+// Open checks three texts against the note's text and returns what the JSON says. It does not write Markdown and page
+// again: a later program may write them in other words, and these stand as they were published.
+func (f *Files) Open() (*Release, error) {
+	r, err := ParseRelease(f.JSON)
+	if err != nil {
+		return nil, err
+	}
+	if want := f.note(r); !bytes.Equal(want, f.Note) {
+		have, need := strings.Split(string(f.Note), "\n"), strings.Split(string(want), "\n")
+		i := 0
+		for i < min(len(have), len(need))-1 && have[i] == need[i] {
+			i++
+		}
+		return nil, fmt.Errorf("reading the report of %.60q: %w: line %d of the note is %.120q, the files lead to %.120q", r.Period, ErrReport,
+			i+1, have[i], need[i])
+	}
+	return r, nil
 }
 
 func (r *Release) json() ([]byte, error) {
@@ -180,9 +205,9 @@ func (v *view) sections() []section {
 					f.Offered, f.Target = f.Offered*covers(m.Figures, Figure.offered), f.Target*covers(m.Figures, Figure.target)
 				}
 				if f.Node == All {
-					s.Total = v.row(m.Unit, f)
+					s.Total = v.row(f)
 				} else {
-					s.Rows = append(s.Rows, v.row(m.Unit, f))
+					s.Rows = append(s.Rows, v.row(f))
 				}
 			}
 			s.Lone = len(s.Rows) < 2
@@ -206,13 +231,14 @@ func covers(figures []Figure, of func(Figure) int64) int64 {
 	return 1
 }
 
-func (v *view) row(unit string, f Figure) row {
-	r := row{House: v.house[f.Node], Delivered: v.maybe(unit, f.Delivered), Withheld: f.Delivered == nil, Offered: "–", Target: "–", Bar: -1}
+func (v *view) row(f Figure) row {
+	// A measure counts whole parts; decimal places are of the units that are cleared, and one may have a measure's name.
+	r := row{House: v.house[f.Node], Delivered: v.maybe("", f.Delivered), Withheld: f.Delivered == nil, Offered: "–", Target: "–", Bar: -1}
 	if f.Offered > 0 {
-		r.Offered = v.amount(unit, f.Offered)
+		r.Offered = v.amount("", f.Offered)
 	}
 	if f.Target > 0 {
-		r.Target = v.amount(unit, f.Target)
+		r.Target = v.amount("", f.Target)
 	}
 	if f.Delivered == nil {
 		return r

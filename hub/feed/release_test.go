@@ -32,7 +32,7 @@ func story(t testing.TB) *Report {
 		}
 	}
 	rep := &Report{Network: "Rooted", Period: "2026-11", From: november, To: november + 29, Statement: 2, StatementDigest: strings.Repeat("5f3a", 16),
-		Rules: []Rule{{"v3", november - 40}, {"v4", november + 12}}, Privacy: DefaultPrivacy(), Houses: houses,
+		Rules: []Rule{{"v3", november - 40, ""}, {"v4", november + 12, strings.Repeat("a1", 32)}}, Privacy: DefaultPrivacy(), Houses: houses,
 		Units:          []Unit{{"hour", 2}, {"night", 0}, {"credit", 0}},
 		DisputesOpened: 3, DisputesClosed: 2, Breaches: 1, Corrections: []Correction{{"2026-10", 4}, {"2026-09", 1}},
 		Clearing: []Clearing{{Unit: "hour", Gross: 412350, Cleared: 348012, Members: 61, Largest: 9000, Kinds: []string{"cooking", "repair"}},
@@ -251,7 +251,7 @@ func FuzzReportText(f *testing.F) {
 	small := func() *Report {
 		return &Report{Network: "n", Period: "p", From: november, To: november, Privacy: DefaultPrivacy(), Houses: []House{{ID: "a", Name: "A"}, {ID: "b"}},
 			Units: []Unit{{"u", 2}}, Measures: []Measure{{Unit: "u", Offers: []Offer{{"a", "k", 1, 2}, {"b", "l", 1, 2}}}}, Clearing: []Clearing{{Unit: "u"}},
-			Pool: []Pool{{Unit: "u"}}, Rules: []Rule{{"v", 1}}, Corrections: []Correction{{"2026-10", 1}}}
+			Pool: []Pool{{Unit: "u"}}, Rules: []Rule{{"v", 1, ""}}, Corrections: []Correction{{"2026-10", 1}}}
 	}
 	_, base := filesOf(f, small(), nil)
 	f.Fuzz(func(t *testing.T, s string) {

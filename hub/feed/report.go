@@ -32,6 +32,10 @@ type Measure struct {
 }
 
 // Clearing is what the closing of one unit came to. Members and Largest tell who stands behind Gross.
+//
+// Prices are public, so a reader can take what was delivered, at its prices, from what was owed, and learns the sum of
+// whatever stands on one side only: what people had at home, what was carried over, corrected, disputed or capped.
+// Apart are the groups behind each difference that can be formed in this way.
 type Clearing struct {
 	Unit    string
 	Gross   int64
@@ -39,6 +43,7 @@ type Clearing struct {
 	Members int
 	Largest int64
 	Kinds   []string // kinds that are priced in this unit
+	Apart   []Group
 }
 
 // Pool is the commons in one unit: what came in and went out, what it has, and the largest demand of one house.
@@ -53,7 +58,8 @@ type Pool struct {
 // Rule is a policy version in force during the period.
 type Rule struct {
 	Version string
-	Since   int32 // day
+	Since   int32  // day
+	Digest  string // SHA-256 of the policy, hexadecimal; empty: not told
 }
 
 // Correction counts what was corrected of one earlier period. Amounts are not told: the difference would be a person's.
@@ -131,6 +137,7 @@ type Commons struct {
 type InForce struct {
 	Version string `json:"version"`
 	Since   string `json:"since"`
+	Digest  string `json:"digest,omitempty"`
 }
 
 // Release is a report as it may be published. Its JSON is this value with these fields, and nothing else is published.
@@ -172,10 +179,10 @@ func (r *Report) Release(previous *Release) (*Release, error) {
 	slices.SortFunc(out.Units, func(a, b Unit) int { return cmp.Compare(a.Name, b.Name) })
 	slices.SortFunc(out.Corrections, func(a, b Correction) int { return cmp.Compare(a.Period, b.Period) })
 	for _, rule := range r.Rules {
-		out.Rules = append(out.Rules, InForce{rule.Version, isoDay(min(max(rule.Since, firstDay), lastDay))})
+		out.Rules = append(out.Rules, InForce{rule.Version, isoDay(min(max(rule.Since, firstDay), lastDay)), rule.Digest})
 	}
 	slices.SortFunc(out.Rules, func(a, b InForce) int {
-		return cmp.Or(cmp.Compare(a.Since, b.Since), cmp.Compare(a.Version, b.Version))
+		return cmp.Or(cmp.Compare(a.Since, b.Since), cmp.Compare(a.Version, b.Version), cmp.Compare(a.Digest, b.Digest))
 	})
 	hidden, err := r.deliver(out)
 	if err != nil {
@@ -307,15 +314,16 @@ func (t *table) publish(offers []Offer) ([]Figure, error) {
 	return figures, nil
 }
 
-// clear publishes a unit's row if enough members stand behind it and no total it follows from is withheld: prices are
-// public, so whoever knows what is owed in a unit may reckon back what was delivered. waiting holds for how many releases
+// clear publishes a unit's row if enough members stand behind it and behind every difference to what was delivered, and no
+// total it follows from is withheld: whoever knows what is owed in a unit may reckon back what was delivered. waiting holds for how many releases
 // the pool's row was withheld. The pool's balances around a single withheld release would give its difference away, so
 // after exactly one comes a second, and dues being a known share of what is owed, that is withheld with it.
 func (r *Report) clear(out *Release, hidden map[string]bool, waiting map[string]int) {
 	for _, c := range r.Clearing {
 		row := Cleared{Unit: c.Unit}
 		if r.Privacy.shows(c.Gross, c.Largest, c.Members) && waiting[c.Unit] != 1 &&
-			!slices.ContainsFunc(c.Kinds, func(k string) bool { return hidden[k] }) {
+			!slices.ContainsFunc(c.Kinds, func(k string) bool { return hidden[k] }) &&
+			!slices.ContainsFunc(c.Apart, func(g Group) bool { return !r.Privacy.shows(g.Amount, g.Largest, g.Members) }) {
 			left := c.Gross - c.Cleared
 			row.Gross, row.Cleared, row.Left = &c.Gross, &c.Cleared, &left
 			row.Ratio = ratio(c.Cleared, c.Gross)
@@ -351,8 +359,9 @@ func (r *Report) check(previous *Release) error {
 	if err := r.Privacy.check(); err != nil {
 		return err
 	}
-	if previous != nil && (previous.Network != r.Network || previous.To >= isoDay(r.From)) {
-		return fmt.Errorf("%w: the release before is of %.60q and ends on %s", ErrReport, previous.Network, previous.To)
+	// Two periods may be cut on one day. Which leaves count is for the cuts to say; here it must only not go backward.
+	if previous != nil && (previous.Network != r.Network || previous.Period == r.Period || previous.To > isoDay(r.To)) {
+		return fmt.Errorf("%w: the release before is of %.60q and ends %.60q on %s", ErrReport, previous.Network, previous.Period, previous.To)
 	}
 	if r.From < firstDay || r.To > lastDay || r.From > r.To || r.Period == "" || len(r.Houses) > MaxNodes || r.Statement < 0 ||
 		r.DisputesOpened < 0 || r.DisputesClosed < 0 || r.Breaches < 0 {
@@ -385,8 +394,10 @@ func (r *Report) check(previous *Release) error {
 		if c.Cleared < 0 || c.Cleared > c.Gross {
 			return fmt.Errorf("%w: %d cleared of %d in %.60q", ErrReport, c.Cleared, c.Gross, c.Unit)
 		}
-		if err := (Cell{Kind: c.Unit, Amount: c.Gross, Members: c.Members, Largest: c.Largest}).check(); err != nil {
-			return err
+		for _, g := range append([]Group{{c.Gross, c.Members, c.Largest}}, c.Apart...) {
+			if err := (Cell{Kind: c.Unit, Amount: g.Amount, Members: g.Members, Largest: g.Largest}).check(); err != nil {
+				return err
+			}
 		}
 	}
 	for _, p := range r.Pool {
