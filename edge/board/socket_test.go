@@ -48,7 +48,7 @@ func (f *far) say(text string) {
 
 func (f *far) hear() Line {
 	f.t.Helper()
-	f.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+	f.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 	l, err := f.in.Next()
 	if err != nil {
 		f.t.Fatal(err)
@@ -165,7 +165,7 @@ func TestAHostileBoardIsHungUpOn(t *testing.T) {
 			openSocket(t, f.path)
 			f.accept()
 			f.conn.Write([]byte(text)) // fails half way when the client hangs up early: as it should
-			f.conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+			f.conn.SetReadDeadline(time.Now().Add(30 * time.Second))
 			l, err := f.in.Next()
 			var late net.Error
 			if err == nil || errors.As(err, &late) && late.Timeout() {
@@ -192,7 +192,7 @@ func TestABoardThatDoesNotReadDoesNotHoldADoorUp(t *testing.T) {
 	for i := range 1_000_000 {
 		start := time.Now()
 		err := s.Set("front/buzzer", i%2)
-		if took := time.Since(start); took > 4*writeTimeout {
+		if took := time.Since(start); took > 50*writeTimeout { // a hang, not a slow machine
 			t.Fatalf("setting an output took %v", took)
 		}
 		if err != nil {

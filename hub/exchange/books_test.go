@@ -36,13 +36,13 @@ func (w *town) serving(f func()) {
 	ctx, stop := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.x.control(ctx) }()
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(60 * time.Second)
 	for {
 		if info, err := os.Stat(filepath.Join(w.dir, controlFile)); err == nil && info.Mode().Perm() == 0o600 {
 			break
 		}
 		if time.Now().After(deadline) {
-			w.t.Fatal("the control socket was not opened within 5 s")
+			w.t.Fatal("the control socket was not opened within 60 s")
 		}
 		time.Sleep(time.Millisecond)
 	}
