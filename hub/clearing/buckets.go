@@ -95,23 +95,23 @@ func (w *worker) reach(v, d int32) {
 	far := int64(len(b.first) - 1)
 	dist, price := b.dist, w.price
 	edges := w.edges[w.start[v]:w.start[v+1]]
-	limit := w.limit[w.start[v]:][:len(edges)]
 	for i := range edges {
-		e := &edges[i]
-		if e.room == limit[i] { // nothing can come back this way
+		e := edges[i]
+		if e.head&mayCome == 0 {
 			continue
 		}
-		known := dist[e.to]
+		to := int32(e.to())
+		known := dist[to]
 		if known <= d {
 			continue
 		}
-		at := int64(d) + (price[e.to]-pv-int64(e.cost)*w.scale)>>w.shift + 1
+		at := int64(d) + (price[to]-pv-int64(e.cost)*w.scale)>>w.shift + 1
 		if at >= far || at >= int64(known) {
 			continue
 		}
 		if known != unreached {
-			b.remove(e.to)
+			b.remove(to)
 		}
-		b.insert(e.to, int32(at))
+		b.insert(to, int32(at))
 	}
 }

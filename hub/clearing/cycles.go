@@ -4,34 +4,36 @@ package clearing
 // so the arc is dropped, and so on until nothing more falls off. What is dropped carries the same flow in every answer
 // that is still as good. Most of what two stages leave free falls off here, and needs no lot.
 //
-// Each node keeps how many free arcs it has and the exclusive-or of their positions, so that the last one left can be
-// named without any list.
-func (c *Case) onCycles(free []int32) []int32 {
-	nodes := make([]struct{ count, names int32 }, len(c.nodes))
-	for i, k := range free {
-		a := &c.arcs[k]
-		for _, end := range [2]int32{a.from, a.to} {
-			nodes[end].count++
-			nodes[end].names ^= int32(i)
-		}
+// Each node keeps how many free arcs it has and the exclusive-or of their positions and of their other ends, so that the
+// last one left can be named without any list.
+func (c *Case) onCycles(free []loose) []loose {
+	nodes := make([]struct{ count, arcs, ends int32 }, len(c.nodes))
+	for i := range free {
+		a := &free[i]
+		from, to := &nodes[a.from], &nodes[a.to]
+		from.count++
+		from.arcs ^= int32(i)
+		from.ends ^= a.to
+		to.count++
+		to.arcs ^= int32(i)
+		to.ends ^= a.from
 	}
 	dropped := make([]bool, len(free))
-	for v := range c.nodes {
+	for v := range nodes {
 		for at := int32(v); nodes[at].count == 1; {
-			i := nodes[at].names
-			a := &c.arcs[free[i]]
+			i, other := nodes[at].arcs, nodes[at].ends
 			dropped[i] = true
-			for _, end := range [2]int32{a.from, a.to} {
-				nodes[end].count--
-				nodes[end].names ^= i
-			}
-			at = a.from + a.to - at // go on from the other end
+			nodes[at].count = 0
+			nodes[other].count--
+			nodes[other].arcs ^= i
+			nodes[other].ends ^= at
+			at = other
 		}
 	}
 	left := free[:0]
-	for i, k := range free {
+	for i := range free {
 		if !dropped[i] {
-			left = append(left, k)
+			left = append(left, free[i])
 		}
 	}
 	return left

@@ -2,13 +2,14 @@ package clearing
 
 // residual is the network of what could still move in one stage: every free arc as an edge forward for the flow that may
 // be added and an edge backward for the flow that may be taken back. Costs are the negated gains; they count scale times.
-// What every scan needs lies together in edges; the rest lies beside it under the same index.
+// Only nodes with a free arc take part, under numbers of their own. A scan reads edges and prices and nothing else; how
+// much room there is lies beside, under the edge's index.
 type residual struct {
 	nodes  int
+	names  []int32 // index in the case of each node
 	start  []int32 // edges[start[v]:start[v+1]] leave v
 	edges  []edge
-	limit  []int64 // room of an edge and of the one back, together
-	back   []int32 // the same arc the other way
+	links  []link
 	lead   []int32 // the forward edge of each free arc
 	scale  int64
 	cost   int64 // greatest |gain|
@@ -16,46 +17,94 @@ type residual struct {
 	excess []int64
 }
 
+// edge is what a scan reads: the node at its end, whether anything can still move there, and whether anything can come
+// from there along the edge back.
 type edge struct {
-	room int64 // how much may still move along this edge
-	to   int32
+	head uint32 // node<<headShift, mayGo, mayCome
 	cost int32
+}
+
+const (
+	mayGo     = 1
+	mayCome   = 2
+	headShift = 2
+)
+
+func (e edge) to() uint32 { return e.head >> headShift }
+
+// link is the rest of an edge.
+type link struct {
+	room int64 // how much may still move
+	back int32 // the same arc the other way
 }
 
 // newResidual lays the free arcs out by node, with the flow they carry now.
 func newResidual(c *Case, free []int32, flow []int64, gain func(*arc) int64) *residual {
-	n, m := len(c.nodes), 2*len(free)
-	g := &residual{nodes: n, start: make([]int32, n+1), edges: make([]edge, m), limit: make([]int64, m),
-		back: make([]int32, m), lead: make([]int32, len(free)), scale: 1, price: make([]int64, n), excess: make([]int64, n)}
+	m := 2 * len(free)
+	g := &residual{edges: make([]edge, m), links: make([]link, m), lead: make([]int32, len(free)), scale: 1}
+	number := make([]int32, len(c.nodes)+1)
 	for _, k := range free {
-		g.start[c.arcs[k].from+1]++
-		g.start[c.arcs[k].to+1]++
+		number[c.arcs[k].from]++
+		number[c.arcs[k].to]++
 	}
-	for v := range n {
-		g.start[v+1] += g.start[v]
+	g.start = append(g.start, 0)
+	for v, n := range number {
+		if n == 0 {
+			continue
+		}
+		number[v] = int32(g.nodes)
+		g.names = append(g.names, int32(v))
+		g.start = append(g.start, g.start[g.nodes]+n)
+		g.nodes++
 	}
-	next := make([]int32, n)
+	g.price, g.excess = make([]int64, g.nodes), make([]int64, g.nodes)
+	next := make([]int32, g.nodes)
 	copy(next, g.start)
 	for i, k := range free {
 		a := &c.arcs[k]
 		weight := gain(a)
 		g.cost = max(g.cost, weight, -weight)
-		there, back := next[a.from], next[a.to]
-		next[a.from]++
-		next[a.to]++
-		g.edges[there] = edge{room: a.limit - flow[k], cost: int32(-weight), to: a.to}
-		g.edges[back] = edge{room: flow[k], cost: int32(weight), to: a.from}
-		g.limit[there], g.limit[back] = a.limit, a.limit
-		g.back[there], g.back[back] = back, there
+		from, to := number[a.from], number[a.to]
+		there, back := next[from], next[to]
+		next[from]++
+		next[to]++
+		g.edges[there] = edge{head: uint32(to) << headShift, cost: int32(-weight)}
+		g.edges[back] = edge{head: uint32(from) << headShift, cost: int32(weight)}
+		g.links[there] = link{room: a.limit - flow[k], back: back}
+		g.links[back] = link{room: flow[k], back: there}
+		if flow[k] < a.limit {
+			g.edges[there].head |= mayGo
+			g.edges[back].head |= mayCome
+		}
+		if flow[k] > 0 {
+			g.edges[back].head |= mayGo
+			g.edges[there].head |= mayCome
+		}
 		g.lead[i] = there
 	}
 	return g
 }
 
+// move sends an amount along an edge.
+func (g *residual) move(at int32, amount int64) {
+	there := &g.links[at]
+	back := &g.links[there.back]
+	if back.room == 0 {
+		g.edges[there.back].head |= mayGo
+		g.edges[at].head |= mayCome
+	}
+	there.room -= amount
+	back.room += amount
+	if there.room == 0 {
+		g.edges[at].head &^= mayGo
+		g.edges[there.back].head &^= mayCome
+	}
+}
+
 // takeFlow writes the flow back to the arcs.
 func (g *residual) takeFlow(free []int32, flow []int64) {
 	for i, k := range free {
-		flow[k] = g.edges[g.back[g.lead[i]]].room
+		flow[k] = g.links[g.links[g.lead[i]].back].room
 	}
 }
 
@@ -98,15 +147,15 @@ func (g *residual) potentials() []int64 {
 			return nil
 		}
 		for i := range edges {
-			e := &edges[i]
-			if e.room == 0 {
+			e := edges[i]
+			if e.head&mayGo == 0 {
 				continue
 			}
-			if bound := pv + int64(e.cost); bound < p[e.to] {
-				p[e.to] = bound
-				if !queued[e.to] {
-					queued[e.to] = true
-					queue = append(queue, e.to)
+			if to := e.to(); pv+int64(e.cost) < p[to] {
+				p[to] = pv + int64(e.cost)
+				if !queued[to] {
+					queued[to] = true
+					queue = append(queue, int32(to))
 				}
 			}
 		}

@@ -99,12 +99,12 @@ func (w *worker) saturate() {
 	for v := range w.nodes {
 		pv := w.price[v]
 		for i := w.start[v]; i < w.start[v+1]; i++ {
-			e := &w.edges[i]
-			if e.room > 0 && int64(e.cost)*w.scale+pv-w.price[e.to] < 0 {
-				w.excess[v] -= e.room
-				w.excess[e.to] += e.room
-				w.edges[w.back[i]].room += e.room
-				e.room = 0
+			e := w.edges[i]
+			if e.head&mayGo != 0 && int64(e.cost)*w.scale+pv < w.price[e.to()] {
+				room := w.links[i].room
+				w.excess[v] -= room
+				w.excess[e.to()] += room
+				w.move(i, room)
 			}
 		}
 	}
@@ -146,7 +146,7 @@ func (w *worker) advance(v int32) bool {
 		if e := w.admissible(tip); e >= 0 {
 			w.path[steps] = e
 			steps++
-			tip = w.edges[e].to
+			tip = int32(w.edges[e].to())
 			continue
 		}
 		if steps == 0 {
@@ -157,27 +157,26 @@ func (w *worker) advance(v int32) bool {
 		}
 		// Flow that came along the last edge could go back there, though there is no room yet.
 		steps--
-		back := &w.edges[w.back[w.path[steps]]]
-		if !w.relabel(tip, int64(back.cost)*w.scale+w.price[tip]-w.price[back.to]) {
+		back := w.edges[w.links[w.path[steps]].back]
+		if !w.relabel(tip, int64(back.cost)*w.scale+w.price[tip]-w.price[back.to()]) {
 			return false
 		}
-		tip = back.to
+		tip = int32(back.to())
 	}
 	u := v
 	for _, at := range w.path[:steps] {
-		e := &w.edges[at]
-		amount := min(e.room, w.excess[u])
+		amount := min(w.links[at].room, w.excess[u])
 		if amount <= 0 {
 			break
 		}
-		e.room -= amount
-		w.edges[w.back[at]].room += amount
+		to := int32(w.edges[at].to())
+		w.move(at, amount)
 		w.excess[u] -= amount
-		w.excess[e.to] += amount
+		w.excess[to] += amount
 		if u != v && w.excess[u] > 0 {
 			w.push(u)
 		}
-		u = e.to
+		u = to
 	}
 	if u != v && w.excess[u] > 0 {
 		w.push(u)
@@ -191,7 +190,7 @@ func (w *worker) admissible(v int32) int32 {
 	pv := price[v]
 	edges := w.edges[at:w.start[v+1]]
 	for i := range edges {
-		if e := &edges[i]; e.room > 0 && int64(e.cost)*scale+pv < price[e.to] {
+		if e := edges[i]; e.head&mayGo != 0 && int64(e.cost)*scale+pv < price[e.to()] {
 			w.cur[v] = at + int32(i)
 			return at + int32(i)
 		}
@@ -207,8 +206,8 @@ func (w *worker) relabel(v int32, least int64) bool {
 	least -= pv
 	edges := w.edges[w.start[v]:w.start[v+1]]
 	for i := range edges {
-		if e := &edges[i]; e.room > 0 {
-			least = min(least, int64(e.cost)*scale-price[e.to])
+		if e := edges[i]; e.head&mayGo != 0 {
+			least = min(least, int64(e.cost)*scale-price[e.to()])
 		}
 	}
 	price[v] = -least - 1<<w.shift

@@ -37,8 +37,13 @@ func settle(c *Case) (*Result, error) {
 		if s < fixedStages-1 {
 			continue
 		}
-		if free = c.onCycles(free); c.tie(free, flow) == nil {
+		rest := c.onCycles(c.looseArcs(free, flow))
+		if c.tie(rest) == nil {
 			break
+		}
+		free = free[:0]
+		for i := range rest {
+			free = append(free, rest[i].arc)
 		}
 	}
 	r := c.distribute(flow)
@@ -50,9 +55,13 @@ func settle(c *Case) (*Result, error) {
 func (c *Case) optimiseStage(s int, free []int32, flow []int64) (Stage, []int32, error) {
 	gain := gains(c, s)
 	g := newResidual(c, free, flow, gain)
-	p, err := g.optimise()
+	found, err := g.optimise()
 	if err != nil {
 		return Stage{}, nil, err
+	}
+	p := make([]int64, len(c.nodes))
+	for i, v := range g.names {
+		p[v] = found[i]
 	}
 	g.takeFlow(free, flow)
 	left := free[:0]
@@ -86,22 +95,24 @@ func (c *Case) distribute(flow []int64) *Result {
 	return r
 }
 
+// looseArcs returns the free arcs with what they carry.
+func (c *Case) looseArcs(free []int32, flow []int64) []loose {
+	out := make([]loose, 0, len(free))
+	for _, k := range free {
+		a := &c.arcs[k]
+		out = append(out, loose{flow: flow[k], limit: a.limit, arc: k, from: a.from, to: a.to})
+	}
+	return out
+}
+
 // fillValues states the objective of every stage, as the verifier sums it.
 func (c *Case) fillValues(r *Result) error {
-	flow := make([]int64, len(c.arcs))
-	if err := c.verifyPool(r, flow); err != nil {
-		return err
-	}
-	free, err := c.verifyLines(r, flow)
+	values, _, err := c.examine(r)
 	if err != nil {
 		return err
 	}
-	r.Stages[0].Value = WideOf(r.Total)
-	for s := 1; s < len(r.Stages); s++ {
-		st := &r.Stages[s]
-		if st.Value, free, err = c.verifyStage(s, st.Potentials, free, flow); err != nil {
-			return fmt.Errorf("stage %q: %w", st.Name, err)
-		}
+	for s := range r.Stages {
+		r.Stages[s].Value = values[s]
 	}
 	return nil
 }

@@ -5,44 +5,46 @@ import "fmt"
 // verifyUnique refuses an answer beside which another is as good in every stage. The difference of two such answers is a
 // set of closed walks over free arcs. An arc strictly between its bounds can move both ways, so those arcs must form a
 // forest; with each tree shrunk to one point, an arc at a bound can move one way only, and those must form no cycle.
-func (c *Case) verifyUnique(free []int32, flow []int64) error {
-	if a := c.tie(free, flow); a != nil {
+func (c *Case) verifyUnique(free []loose) error {
+	if a := c.tie(free); a != nil {
 		return fmt.Errorf("debt can still move between %q and %q: %w", c.nodes[a.from], c.nodes[a.to], ErrNotUnique)
 	}
 	return nil
 }
 
 // tie returns an arc of a closed walk that could move, nil when there is none.
-func (c *Case) tie(free []int32, flow []int64) *arc {
+func (c *Case) tie(free []loose) *loose {
+	if len(free) == 0 {
+		return nil
+	}
 	tree := newForest(len(c.nodes))
-	bound := make([]int32, 0, len(free))
-	for _, k := range free {
-		a := &c.arcs[k]
-		if flow[k] == 0 || flow[k] == a.limit {
-			bound = append(bound, k)
+	bound := make([]*loose, 0, len(free))
+	for i := range free {
+		a := &free[i]
+		if a.flow == 0 || a.flow == a.limit {
+			bound = append(bound, a)
 			continue
 		}
 		if !tree.join(a.from, a.to) {
 			return a
 		}
 	}
-	return c.cycle(tree, bound, flow)
+	return c.cycle(tree, bound)
 }
 
 // cycle peels off points into which nothing can move (Kahn's topological order) and returns an arc among the rest.
-func (c *Case) cycle(tree forest, bound []int32, flow []int64) *arc {
-	ends := func(k int32) (from, to int32) {
-		a := &c.arcs[k]
+func (c *Case) cycle(tree forest, bound []*loose) *loose {
+	ends := func(a *loose) (from, to int32) {
 		from, to = tree.root(a.from), tree.root(a.to)
-		if flow[k] != 0 { // full: it can only move back
+		if a.flow != 0 { // full: it can only move back
 			from, to = to, from
 		}
 		return from, to
 	}
 	start := make([]int32, len(c.nodes)+1)
 	in := make([]int32, len(c.nodes))
-	for _, k := range bound {
-		from, to := ends(k)
+	for _, a := range bound {
+		from, to := ends(a)
 		start[from+1]++
 		in[to]++
 	}
@@ -51,8 +53,8 @@ func (c *Case) cycle(tree forest, bound []int32, flow []int64) *arc {
 	}
 	out := make([]int32, len(bound))
 	fill := make([]int32, len(c.nodes))
-	for _, k := range bound {
-		from, to := ends(k)
+	for _, a := range bound {
+		from, to := ends(a)
 		out[start[from]+fill[from]] = to
 		fill[from]++
 	}
@@ -70,9 +72,9 @@ func (c *Case) cycle(tree forest, bound []int32, flow []int64) *arc {
 			}
 		}
 	}
-	for _, k := range bound {
-		if from, to := ends(k); in[from] > 0 && in[to] > 0 {
-			return &c.arcs[k]
+	for _, a := range bound {
+		if from, to := ends(a); in[from] > 0 && in[to] > 0 {
+			return a
 		}
 	}
 	return nil

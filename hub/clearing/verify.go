@@ -23,30 +23,60 @@ func Verify(c *Case, r *Result) error {
 }
 
 func verify(c *Case, r *Result) error {
-	if r.Unit != c.terms.Unit {
-		return fmt.Errorf("result in %q: %w", r.Unit, ErrUnit)
-	}
-	if r.Cut != c.terms.Cut {
-		return fmt.Errorf("result cut on day %d: %w", r.Cut, ErrCut)
-	}
-	if len(r.Lines) != len(c.debts) {
-		return c.explainCoverage(r.Lines)
-	}
-	if err := c.verifyStages(r.Stages); err != nil {
-		return err
-	}
-	flow := make([]int64, len(c.arcs))
-	if err := c.verifyPool(r, flow); err != nil {
-		return err
-	}
-	free, err := c.verifyLines(r, flow)
+	values, left, err := c.examine(r)
 	if err != nil {
 		return err
 	}
-	if free, err = c.verifyOptimal(r, free, flow); err != nil {
-		return err
+	for s := range r.Stages {
+		if st := &r.Stages[s]; st.Value != values[s] {
+			return fmt.Errorf("stage %q is stated as %s and sums to %s: %w", st.Name, st.Value, values[s], ErrValue)
+		}
 	}
-	return c.verifyUnique(free, flow)
+	return c.verifyUnique(left)
+}
+
+// loose is an arc that no stage so far has decided, with what it carries.
+type loose struct {
+	flow, limit int64
+	arc         int32 // index in Case.arcs
+	from, to    int32
+}
+
+// examine checks all of an answer but the stated values of its stages, which it returns, and its being the only one: for
+// that it returns what the stages left free.
+func (c *Case) examine(r *Result) ([]Wide, []loose, error) {
+	if r.Unit != c.terms.Unit {
+		return nil, nil, fmt.Errorf("result in %q: %w", r.Unit, ErrUnit)
+	}
+	if r.Cut != c.terms.Cut {
+		return nil, nil, fmt.Errorf("result cut on day %d: %w", r.Cut, ErrCut)
+	}
+	if len(r.Lines) != len(c.debts) {
+		return nil, nil, c.explainCoverage(r.Lines)
+	}
+	if err := c.verifyStages(r.Stages); err != nil {
+		return nil, nil, err
+	}
+	x := newExamination(c, r.Stages)
+	if err := x.lines(r); err != nil {
+		return nil, nil, err
+	}
+	if err := x.pool(r); err != nil {
+		return nil, nil, err
+	}
+	if err := x.close(r); err != nil {
+		return nil, nil, err
+	}
+	values := append(make([]Wide, 0, len(r.Stages)), x.values[:]...)
+	left := c.onCycles(x.left)
+	for s := fixedStages; s < len(r.Stages); s++ {
+		value, still, err := c.examineLot(s, r.Stages[s].Potentials, left)
+		if err != nil {
+			return nil, nil, fmt.Errorf("stage %q: %w", r.Stages[s].Name, err)
+		}
+		values, left = append(values, value), still
+	}
+	return values, left, nil
 }
 
 // explainCoverage says where lines and case part: a line for every obligation, each once, in the order of the case.
@@ -91,13 +121,108 @@ func (c *Case) verifyStages(stages []Stage) error {
 	return nil
 }
 
-// verifyPool reads the flow of the pool's ways from the balances. A result that drew and paid in at once would show only
-// the difference, which is the better answer anyway: its draw is smaller.
-func (c *Case) verifyPool(r *Result, flow []int64) error {
+// examination is one walk over a case and its answer, in which every fixed stage is looked at in each arc.
+type examination struct {
+	c      *Case
+	at     []station // one per node
+	total  int64
+	drawn  int64
+	values [fixedStages]Wide
+	left   []loose
+	wrong  [fixedStages]error // an arc at which the stage is not optimal
+}
+
+// station is what the walk needs of a node, together, because the creditor's is the one random access for each arc.
+type station struct {
+	price [fixedStages]int64
+	net   int64 // claims discharged less debts discharged
+}
+
+func newExamination(c *Case, stages []Stage) *examination {
+	x := &examination{c: c, at: make([]station, len(c.nodes)), left: make([]loose, 0, len(c.nodes)+len(c.nodes)/4)}
+	total, draw, age := stages[0].Potentials, stages[1].Potentials, stages[2].Potentials
+	for v := range x.at {
+		x.at[v].price = [fixedStages]int64{total[v], draw[v], age[v]}
+	}
+	return x
+}
+
+// lines reads lines and debts side by side, once: it checks coverage, bounds and order of age, sums the debts of each arc
+// and hands the sum on. The arcs are those of [Case.merge]; reading them off the debts costs less than reading them too.
+func (x *examination) lines(r *Result) error {
+	debts := x.c.debts
+	lines := r.Lines[:len(debts)]
+	cut, ageCap := x.c.terms.Cut, x.c.terms.AgeCap
+	debtor, creditor, older := int32(-1), int32(-1), int64(0) // older: what is left of debts read before, between the same two
+	var aged Wide
+	for i, k := 0, int32(0); i < len(debts); k++ {
+		first := &debts[i]
+		if first.debtor != debtor || first.creditor != creditor {
+			debtor, creditor, older = first.debtor, first.creditor, 0
+		}
+		age := min(int32(cut-first.day), ageCap)
+		flow, limit := int64(0), int64(0)
+		for ; i < len(debts); i++ {
+			d, l := &debts[i], &lines[i]
+			if d.creditor != creditor || d.debtor != debtor || min(int32(cut-d.day), ageCap) != age {
+				break
+			}
+			switch {
+			case l.ID != d.id:
+				return x.c.explainCoverage(r.Lines)
+			case uint64(l.Discharged) > uint64(d.amount):
+				return fmt.Errorf("obligation %s of %d, discharged %d: %w", d.id, d.amount, l.Discharged, ErrBounds)
+			case older != 0 && l.Discharged > 0:
+				return fmt.Errorf("obligation %s: %w", d.id, ErrOldestFirst)
+			}
+			older |= d.amount - l.Discharged
+			flow += l.Discharged
+			limit += d.amount
+		}
+		x.total += flow
+		aged = aged.plus(flow, int64(age))
+		x.arc(loose{flow: flow, limit: limit, arc: k, from: debtor, to: creditor}, 1, 0, int64(age))
+	}
+	x.values[0], x.values[2] = WideOf(x.total), aged
+	return nil
+}
+
+// arc books the flow of an arc at its two ends and looks which stage decides it: the first one in which its reduced gain
+// is not zero. There it must be full above zero and empty below.
+func (x *examination) arc(a loose, total, draw, age int64) {
+	from, to := &x.at[a.from], &x.at[a.to]
+	from.net -= a.flow
+	to.net += a.flow
+	stage, reduced := 0, total-from.price[0]+to.price[0]
+	if reduced == 0 {
+		stage, reduced = 1, draw-from.price[1]+to.price[1]
+		if reduced == 0 {
+			stage, reduced = 2, age-from.price[2]+to.price[2]
+			if reduced == 0 {
+				x.left = append(x.left, a)
+				return
+			}
+		}
+	}
+	if a.misses(reduced) && x.wrong[stage] == nil {
+		x.wrong[stage] = x.c.notOptimal(a, reduced)
+	}
+}
+
+// misses says whether an arc of this reduced gain is not at the bound where optimality wants it. Signs as masks: which
+// way an arc is decided is as good as random, and a wrong guess of the processor would cost more than the sum. Both
+// gain and potentials lie far inside an int64, so the negation does.
+func (a *loose) misses(reduced int64) bool {
+	return reduced>>63&a.flow|-reduced>>63&(a.limit-a.flow) != 0
+}
+
+// pool reads the flow of the pool's ways from the balances. A result that drew and paid in at once would show only the
+// difference, which is the better answer anyway: its draw is smaller.
+func (x *examination) pool(r *Result) error {
+	c := x.c
 	if len(r.Balances) != len(c.terms.Limits) {
 		return fmt.Errorf("%d balances for %d limits: %w", len(r.Balances), len(c.terms.Limits), ErrCoverage)
 	}
-	drawn := int64(0)
 	for i, l := range c.terms.Limits {
 		b := r.Balances[i]
 		if b.Node != l.Node || b.Before != l.Balance {
@@ -109,175 +234,64 @@ func (c *Case) verifyPool(r *Result, flow []int64) error {
 			return fmt.Errorf("balance of %q moves from %d to %d, past %d or %d: %w",
 				b.Node, b.Before, b.After, l.Floor, l.Ceiling, ErrBounds)
 		}
-		flow[c.debtEnd+2*i] = max(0, b.Before-b.After)
-		flow[c.debtEnd+2*i+1] = max(0, b.After-b.Before)
-		drawn += flow[c.debtEnd+2*i]
+		for k := c.debtEnd + 2*i; k < c.debtEnd+2*i+2; k++ {
+			a := &c.arcs[k]
+			if a.limit == 0 {
+				continue
+			}
+			way := loose{flow: max(0, b.After-b.Before), limit: a.limit, arc: int32(k), from: a.from, to: a.to}
+			if a.kind == arcDraw {
+				way.flow = max(0, b.Before-b.After)
+				x.drawn += way.flow
+			}
+			x.arc(way, gainTotal(a), gainDraw(a), gainAge(a))
+		}
 	}
-	if drawn != r.Drawn {
-		return fmt.Errorf("drawn is stated as %d and sums to %d: %w", r.Drawn, drawn, ErrValue)
+	x.values[1] = WideOf(-x.drawn)
+	return nil
+}
+
+// close draws the conclusions of the walk.
+func (x *examination) close(r *Result) error {
+	for v := range x.at {
+		if x.at[v].net != 0 {
+			return fmt.Errorf("node %q gains %d: %w", x.c.nodes[v], x.at[v].net, ErrUnbalanced)
+		}
+	}
+	if x.total != r.Total {
+		return fmt.Errorf("total is stated as %d and sums to %d: %w", r.Total, x.total, ErrValue)
+	}
+	if x.drawn != r.Drawn {
+		return fmt.Errorf("drawn is stated as %d and sums to %d: %w", r.Drawn, x.drawn, ErrValue)
+	}
+	for s, err := range x.wrong {
+		if err != nil {
+			return fmt.Errorf("stage %q: %w", r.Stages[s].Name, err)
+		}
 	}
 	return nil
 }
 
-// verifyLines reads lines and case side by side, once: it checks coverage, bounds and order of age, sums the lines into
-// the flow of their arcs, and requires that every node's debts and claims fall alike. On the way it looks which arcs the
-// first stage decides, and returns the others.
-func (c *Case) verifyLines(r *Result, flow []int64) ([]int32, error) {
-	if len(r.Lines) != len(c.debts) {
-		return nil, c.explainCoverage(r.Lines)
-	}
-	// Price and change of a node lie together: the creditor's are the one random access for each arc.
-	at := make([]struct{ price, net int64 }, len(c.nodes))
-	for v, p := range r.Stages[0].Potentials {
-		at[v].price = p
-	}
-	free := make([]int32, 0, len(c.arcs)/2)
-	total, wrong := int64(0), -1
-	younger := false // something older between the same two nodes is not wholly discharged
-	for k := range c.arcs {
-		a := &c.arcs[k]
-		from, to := &at[a.from], &at[a.to]
-		reduced := to.price - from.price
-		if a.kind == arcDebt {
-			younger = younger && c.arcs[k-1].from == a.from && c.arcs[k-1].to == a.to
-			sum, err := c.sumLines(r.Lines, a, &younger)
-			if err != nil {
-				return nil, err
-			}
-			reduced++
-			total += sum
-			flow[k] = sum
-		}
-		from.net -= flow[k]
-		to.net += flow[k]
-		switch {
-		case reduced == 0:
-			if a.limit > 0 {
-				free = append(free, int32(k))
-			}
-		case undecided(a, reduced, flow[k]):
-			wrong = k
-		}
-	}
-	for v := range at {
-		if at[v].net != 0 {
-			return nil, fmt.Errorf("node %q gains %d: %w", c.nodes[v], at[v].net, ErrUnbalanced)
-		}
-	}
-	if total != r.Total {
-		return nil, fmt.Errorf("total is stated as %d and sums to %d: %w", r.Total, total, ErrValue)
-	}
-	if wrong >= 0 {
-		a := &c.arcs[wrong]
-		return nil, fmt.Errorf("stage %q: %w", StageTotal, c.notOptimal(a, gainTotal(a)-at[a.from].price+at[a.to].price, flow[wrong]))
-	}
-	return free, nil
-}
-
-// sumLines checks the lines of one arc and returns what they discharge together. open carries the order of age from one
-// debt to the next: once one is not whole, nothing younger between the same nodes may be discharged.
-func (c *Case) sumLines(all []Line, a *arc, open *bool) (int64, error) {
-	sum := int64(0)
-	debts := c.debts[a.first:a.end]
-	lines := all[a.first:a.end][:len(debts)]
-	for i := range debts {
-		d, l := &debts[i], &lines[i]
-		switch {
-		case l.ID != d.id:
-			return 0, c.explainCoverage(all)
-		case uint64(l.Discharged) > uint64(d.amount):
-			return 0, fmt.Errorf("obligation %s of %d, discharged %d: %w", d.id, d.amount, l.Discharged, ErrBounds)
-		case *open && l.Discharged > 0:
-			return 0, fmt.Errorf("obligation %s: %w", d.id, ErrOldestFirst)
-		}
-		*open = *open || l.Discharged < d.amount
-		sum += l.Discharged
-	}
-	return sum, nil
-}
-
-// verifyOptimal walks the stages after the first over the arcs that are still free and returns those that none decides.
-func (c *Case) verifyOptimal(r *Result, free []int32, flow []int64) ([]int32, error) {
-	if want := WideOf(r.Total); r.Stages[0].Value != want {
-		return nil, fmt.Errorf("stage %q is stated as %s and sums to %s: %w", StageTotal, r.Stages[0].Value, want, ErrValue)
-	}
-	for s := 1; s < len(r.Stages); s++ {
-		st := &r.Stages[s]
-		value, left, err := c.verifyStage(s, st.Potentials, free, flow)
-		if err != nil {
-			return nil, fmt.Errorf("stage %q: %w", st.Name, err)
-		}
-		if value != st.Value {
-			return nil, fmt.Errorf("stage %q is stated as %s and sums to %s: %w", st.Name, st.Value, value, ErrValue)
-		}
-		free = left
-	}
-	return free, nil
-}
-
-// verifyStage checks a stage after the first on the free arcs and returns its value and the arcs it leaves free: those of
-// reduced gain zero, before a lot only those that lie on cycles. Draw and age are summed over all arcs, a lot over the
-// arcs it could still decide.
-func (c *Case) verifyStage(s int, p []int64, free []int32, flow []int64) (Wide, []int32, error) {
-	gain := gains(c, s)
+// examineLot checks a lot on the arcs that are still free and returns its value, summed over the arcs it could decide,
+// and those that it leaves free and that still lie on cycles.
+func (c *Case) examineLot(s int, p []int64, free []loose) (Wide, []loose, error) {
+	drawn := newLot(c, uint32(s-fixedStages))
 	var value Wide
-	switch s {
-	case 1:
-		value = c.sum(flow, c.debtEnd, len(c.arcs), gain)
-		if len(c.terms.Limits) == 0 && flat(p) { // no way of the pool and no prices: every reduced gain is zero
-			return value, free, nil
-		}
-	case 2:
-		value = c.sum(flow, 0, c.debtEnd, gain)
-	}
 	left := free[:0]
-	for _, k := range free {
-		a := &c.arcs[k]
-		weight := gain(a)
-		if s >= fixedStages {
-			value = value.plus(flow[k], weight)
-		}
+	for _, a := range free {
+		weight := drawn.draw(a.from, a.to)
+		value = value.plus(a.flow, weight)
 		reduced := weight - p[a.from] + p[a.to]
 		if reduced == 0 {
-			left = append(left, k)
-		} else if undecided(a, reduced, flow[k]) {
-			return Wide{}, nil, c.notOptimal(a, reduced, flow[k])
+			left = append(left, a)
+		} else if a.misses(reduced) {
+			return Wide{}, nil, c.notOptimal(a, reduced)
 		}
 	}
-	if s >= fixedStages-1 { // a lot follows, or nothing
-		left = c.onCycles(left)
-	}
-	return value, left, nil
+	return value, c.onCycles(left), nil
 }
 
-// sum adds up an objective over arcs.
-func (c *Case) sum(flow []int64, from, to int, gain func(*arc) int64) Wide {
-	var value Wide
-	for k := from; k < to; k++ {
-		if flow[k] > 0 {
-			value = value.plus(flow[k], gain(&c.arcs[k]))
-		}
-	}
-	return value
-}
-
-// flat says whether all potentials are the same.
-func flat(p []int64) bool {
-	for _, v := range p {
-		if v != p[0] {
-			return false
-		}
-	}
-	return true
-}
-
-// undecided says whether an arc of reduced gain other than zero is not at the bound where optimality wants it: full
-// above zero, empty below.
-func undecided(a *arc, reduced, flow int64) bool {
-	return reduced > 0 && flow != a.limit || reduced < 0 && flow != 0
-}
-
-func (c *Case) notOptimal(a *arc, r, flow int64) error {
+func (c *Case) notOptimal(a loose, reduced int64) error {
 	return fmt.Errorf("%q to %q carries %d of %d at reduced gain %d: %w",
-		c.nodes[a.from], c.nodes[a.to], flow, a.limit, r, ErrNotOptimal)
+		c.nodes[a.from], c.nodes[a.to], a.flow, a.limit, reduced, ErrNotOptimal)
 }
