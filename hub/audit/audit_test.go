@@ -91,15 +91,40 @@ func (w *world) add(i int, kind event.Kind, body any) {
 // inputs cuts at everything that is there. hide keeps a leaf from being shown.
 func (w *world) inputs(hide func(line []byte) bool) Files {
 	w.t.Helper()
+	return w.cutAt(nil, 110, hide)
+}
+
+// inputsAfter cuts the next period, and shows what its entries correct.
+func (w *world) inputsAfter(previous *Closing, day settlement.Day) Files {
+	w.t.Helper()
+	return w.cutAt(previous, day, none)
+}
+
+func (w *world) cutAt(previous *Closing, day settlement.Day, hide func(line []byte) bool) Files {
+	w.t.Helper()
 	var points []settlement.Checkpoint
+	var before *settlement.Cut
+	from := map[string]uint64{}
+	if previous != nil {
+		before = previous.Cut
+		for _, c := range before.Checkpoints {
+			from[c.Journal] = c.Size
+		}
+	}
 	receipts, excerpts := map[string][]byte{}, map[string][]byte{}
 	for i, node := range w.network.Nodes {
 		origin := wire.Origin("demo", node, node+"-1", event.Epoch{byte(i)})
+		corrected := map[uint64]bool{}
+		for _, line := range w.lines[node][from[origin]:] {
+			if at, ok := Target(line); ok && at.Journal == origin {
+				corrected[at.Index] = true
+			}
+		}
 		var hashes []tlog.Hash
-		x := NewExcerpt(origin, 0, uint64(len(w.lines[node])))
-		for _, line := range w.lines[node] {
+		x := NewExcerpt(origin, from[origin], uint64(len(w.lines[node])))
+		for k, line := range w.lines[node] {
 			hashes = append(hashes, tlog.RecordHash(line))
-			if Economic(line) && !hide(line) {
+			if Economic(line) && !hide(line) && (uint64(k) >= from[origin] || corrected[uint64(k)]) {
 				x.Show(line)
 			} else {
 				x.Hide(0, tlog.RecordHash(line))
@@ -111,8 +136,8 @@ func (w *world) inputs(hide func(line []byte) bool) Files {
 		points = append(points, settlement.Checkpoint{Journal: origin, Node: node, Size: c.Size, Root: c.Root})
 	}
 	rand.Shuffle(len(points), func(i, j int) { points[i], points[j] = points[j], points[i] })
-	cut := must(settlement.NewCut(110, w.network.Nodes, points, nil))
-	f := Inputs(&w.network, []byte(testPolicy), cut, nil)
+	cut := must(settlement.NewCut(day, w.network.Nodes, points, before))
+	f := Inputs(&w.network, []byte(testPolicy), cut, previous)
 	for i, p := range cut.Checkpoints {
 		receipt, excerpt := InputNames(i)
 		f[receipt], f[excerpt] = receipts[p.Journal], excerpts[p.Journal]

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"kith/hub/settlement"
+	"kith/internal/wire"
 )
 
 const manifestTitle = "kith-bundle v1"
@@ -19,6 +20,7 @@ type Report struct {
 	Period     string      `json:"period,omitempty"`
 	Day        string      `json:"day,omitempty"`
 	Operator   string      `json:"operator,omitempty"` // the key that everything rests on: compare it
+	Pinned     bool        `json:"pinned"`             // it is the one that was given
 	Policy     string      `json:"policy,omitempty"`   // version and hash
 	Number     int         `json:"statement,omitempty"`
 	Seal       string      `json:"seal,omitempty"`
@@ -80,8 +82,11 @@ func listing(f Files) []byte {
 }
 
 // Verify checks a bundle from its bytes alone.
-func Verify(bundle []byte) (*Closing, Report) {
-	c, err := verify(bundle)
+func Verify(bundle []byte) (*Closing, Report) { return VerifyBy(bundle, "") }
+
+// VerifyBy also holds the bundle to the operator's verifier key, unless that is empty.
+func VerifyBy(bundle []byte, operator string) (*Closing, Report) {
+	c, err := verify(bundle, operator)
 	r := Report{}
 	if c != nil {
 		r = c.Report()
@@ -93,13 +98,17 @@ func Verify(bundle []byte) (*Closing, Report) {
 		}
 		return nil, r
 	}
+	r.Pinned = r.OK && operator != ""
 	return c, r
 }
 
-func verify(bundle []byte) (*Closing, error) {
+func verify(bundle []byte, operator string) (*Closing, error) {
 	f, err := Unpack(bundle)
 	if err != nil {
 		return nil, err
+	}
+	if n, err := ParseNetwork(f[networkName]); operator != "" && (err != nil || n.Operator != operator) {
+		return nil, differ(networkName, 0, "the operator's key is not the one that was given, %s", wire.Plain(operator))
 	}
 	if err := f.sealed(); err != nil {
 		return nil, err

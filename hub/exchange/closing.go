@@ -40,7 +40,7 @@ type closing struct {
 
 // PeriodOrder is one step of closing a period.
 type PeriodOrder struct {
-	Do         string `json:"do"` // close, dispute, decide, confirm, lapse, finalise, post, show, list, bundle, adopt
+	Do         string `json:"do"` // close, dispute, decide, confirm, lapse, finalise, exit, post, show, list, bundle, adopt
 	Period     string `json:"period,omitempty"`
 	Day        string `json:"day,omitempty"` // close: the last day that counts; default today
 	Obligation string `json:"obligation,omitempty"`
@@ -48,6 +48,8 @@ type PeriodOrder struct {
 	Outcome    string `json:"outcome,omitempty"`
 	Reason     string `json:"reason,omitempty"`
 	File       string `json:"file,omitempty"`
+
+	Choices []string `json:"choices,omitempty"` // exit
 }
 
 // PeriodState is a period as people see it.
@@ -139,6 +141,9 @@ func stepsOf(c *audit.Closing, o PeriodOrder, now int64) ([]audit.Step, audit.Fi
 		return []audit.Step{{Do: audit.DoConfirm, Number: number, Node: o.Node}}, nil, nil
 	case "finalise":
 		return []audit.Step{{Do: audit.DoFinalise, Number: number, At: now}}, nil, nil
+	case "exit":
+		picks, err := picksOf(c, o.Choices)
+		return []audit.Step{{Do: audit.DoExit, Node: o.Node, Choices: picks}}, nil, err
 	case "post":
 		return []audit.Step{{Do: audit.DoBook}}, nil, nil
 	case "lapse":
@@ -159,7 +164,7 @@ func stepsOf(c *audit.Closing, o PeriodOrder, now int64) ([]audit.Step, audit.Fi
 		}
 		return []audit.Step{s, {Do: audit.DoPropose, At: now}}, audit.Files{notesPrefix + s.Note: note}, nil
 	}
-	return nil, nil, fmt.Errorf("period %.40q: want close, dispute, decide, confirm, lapse, finalise, post, show, list, bundle or adopt", o.Do)
+	return nil, nil, fmt.Errorf("period %.40q: want close, dispute, decide, confirm, lapse, finalise, exit, post, show, list, bundle or adopt", o.Do)
 }
 
 // step takes one step on a copy, stores it in one transaction and only then believes it. A proposal is passed over while the

@@ -11,8 +11,11 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"kith/hub/audit"
 	"kith/internal/command"
+	"kith/internal/pki"
 )
 
 // periodOrder makes the builder of one verb on periods.
@@ -30,6 +33,11 @@ func periodOrder(do string, plain int) request {
 			if do == "decide" {
 				f.StringVar(&o.Outcome, "outcome", "", "stand, amend or void")
 			}
+		case "exit":
+			f.Func("choice", "what becomes of one obligation: `\"OBLIGATION serve-in-kind|waive|novate|freeze NODE[,NODE] [DATE]\"`; may stand several times", func(v string) error {
+				o.Choices = append(o.Choices, v)
+				return nil
+			})
 		case "bundle":
 			f.StringVar(&o.File, "out", "", "`FILE` to write")
 		}
@@ -37,7 +45,10 @@ func periodOrder(do string, plain int) request {
 			if plain > 0 {
 				o.Period = args[0]
 			}
-			if plain > 1 {
+			switch {
+			case do == "exit":
+				o.Node = args[1]
+			case plain > 1:
 				o.Obligation = args[1]
 			}
 			if do == "adopt" {
@@ -86,6 +97,12 @@ func printTotals(w io.Writer, r *audit.Report) {
 	for _, u := range r.Units {
 		fmt.Fprintf(w, "  %s: %d owed, %d cleared, %d left\n", u.Unit, u.Gross, u.Cleared, u.Gross-u.Cleared)
 	}
+	for _, b := range r.Breaches {
+		fmt.Fprintf(w, "  past its limit: %s has %d %s with the pool and %d open, its limits are %d and %d\n", b.Node, b.Balance, b.Unit, b.Open, b.Floor, b.Ceiling)
+	}
+	if r.Copies > 0 {
+		fmt.Fprintf(w, "  %d entries repeat what a card signed for another, and count nothing\n", r.Copies)
+	}
 	if len(r.Missing) > 0 {
 		fmt.Fprintf(w, "  missing at the cut: %s\n", strings.Join(r.Missing, ", "))
 	}
@@ -94,27 +111,44 @@ func printTotals(w io.Writer, r *audit.Report) {
 	}
 }
 
-// bundleArgs tells the bundles that verify is to read from the flags of verifying a database.
-func bundleArgs(args []string) (files []string, asJSON bool) {
+// bundleArgs tells the bundles that verify is to read, and the key they are to be signed with, from the flags of verifying
+// a database. A flag that is neither is an error: somebody meant to be stricter than this would be.
+func bundleArgs(args []string) (files []string, operator string, asJSON bool, err error) {
 	for i := 0; i < len(args); i++ {
-		switch name := strings.TrimLeft(args[i], "-"); {
+		name, value, joined := strings.Cut(strings.TrimLeft(args[i], "-"), "=")
+		switch {
 		case !strings.HasPrefix(args[i], "-"):
 			files = append(files, args[i])
-		case name == "json" || name == "json=true":
+		case name == "json" && (!joined || value == "true"):
 			asJSON = true
+		case name == "operator" && joined:
+			operator = value
+		case name == "operator" && i+1 < len(args):
+			operator, i = args[i+1], i+1
 		case name == "config" || name == "state-dir":
-			i++
+			if !joined {
+				i++
+			}
+		default:
+			err = fmt.Errorf("no flag %.60s when a bundle is verified; there are --operator KEY and --json", args[i])
 		}
 	}
-	return files, asJSON
+	return files, operator, asJSON, err
 }
 
-// verifyBundles checks bundles, the first one first, with nothing but their own bytes. It opens no state directory.
-func verifyBundles(s command.Streams, files []string, asJSON bool) int {
+// verifyBundles checks bundles, the first one first, with nothing but their own bytes and the operator's key, when one is
+// given. It opens no state directory.
+func verifyBundles(s command.Streams, files []string, operator string, asJSON bool) int {
+	if operator != "" {
+		var err error
+		if operator, err = operatorKey(operator); err != nil {
+			return command.Fail(s, "hub verify", err)
+		}
+	}
 	code := command.OK
 	var previous *audit.Closing
 	for i, file := range files {
-		c, r := verifyBundle(file)
+		c, r := verifyBundle(file, operator)
 		if r.OK && i > 0 {
 			if err := c.Follows(previous); err != nil {
 				r.OK = false
@@ -135,7 +169,23 @@ func verifyBundles(s command.Streams, files []string, asJSON bool) int {
 	return code
 }
 
-func verifyBundle(file string) (*audit.Closing, audit.Report) {
+// operatorKey takes a verifier key as it is, or out of the file of that name.
+func operatorKey(given string) (string, error) {
+	if _, err := note.NewVerifier(given); err == nil {
+		return given, nil
+	}
+	text, err := pki.ReadPublic(given)
+	if err != nil {
+		return "", fmt.Errorf("--operator is neither a verifier key nor a file with one: %w", err)
+	}
+	key := strings.TrimSpace(string(text))
+	if _, err := note.NewVerifier(key); err != nil {
+		return "", fmt.Errorf("--operator: %s holds no verifier key: %w", given, err)
+	}
+	return key, nil
+}
+
+func verifyBundle(file, operator string) (*audit.Closing, audit.Report) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, audit.Report{Difference: &audit.Difference{File: file, What: err.Error()}}
@@ -145,7 +195,14 @@ func verifyBundle(file string) (*audit.Closing, audit.Report) {
 	if err != nil {
 		return nil, audit.Report{Difference: &audit.Difference{File: file, What: err.Error()}}
 	}
-	return audit.Verify(b)
+	return audit.VerifyBy(b, operator)
+}
+
+// keyID is the part of a verifier key that signature lines carry; the name before it may hold anything but a plus sign.
+func keyID(vkey string) string {
+	_, rest, _ := strings.Cut(vkey, "+")
+	id, _, _ := strings.Cut(rest, "+")
+	return id
 }
 
 func printReport(w io.Writer, file string, r *audit.Report, asJSON bool) {
@@ -166,5 +223,11 @@ func printReport(w io.Writer, file string, r *audit.Report, asJSON bool) {
 	if r.Follows != "" {
 		fmt.Fprintf(w, "  opens with the seal of %s; give both bundles to prove that too\n", r.Follows)
 	}
-	fmt.Fprintf(w, "  policy %s\n  everything rests on this key; compare it with the one your house was given:\n  %s\n", r.Policy, r.Operator)
+	fmt.Fprintf(w, "  policy %s\n", r.Policy)
+	if r.Pinned {
+		fmt.Fprintf(w, "  signed by the operator's key that you gave, id %s\n", keyID(r.Operator))
+		return
+	}
+	fmt.Fprintf(w, "  NOT PINNED: the operator's key, id %s, was taken from the bundle itself, and everything rests on it.\n"+
+		"  Compare it with the one your house was given, or verify with --operator KEY:\n  %s\n", keyID(r.Operator), r.Operator)
 }

@@ -49,6 +49,7 @@ func Program(version string) command.Program {
 		{Name: "period lapse", Args: at + " PERIOD", Help: "decide by their evidence the disputes that nobody answered in time", Run: orderVerb("period lapse", periodOrder("lapse", 1))},
 		{Name: "period confirm", Args: at + " PERIOD --by NODE", Help: "a party's early yes; with all of them the challenge window need not run out", Run: orderVerb("period confirm", periodOrder("confirm", 1))},
 		{Name: "period finalise", Args: at + " PERIOD", Help: "after the challenge window: nothing can be disputed any more", Run: orderVerb("period finalise", periodOrder("finalise", 1))},
+		{Name: "period exit", Args: at + " PERIOD NODE [--choice \"OBLIGATION REMAINDER NODE,NODE [DATE]\"]...", Help: "let a node go with this period, once it is final: what it has left over is answered or frozen", Run: orderVerb("period exit", periodOrder("exit", 2))},
 		{Name: "period post", Args: at + " PERIOD", Help: "book it and seal the balances", Run: orderVerb("period post", periodOrder("post", 1))},
 		{Name: "period bundle", Args: at + " PERIOD --out FILE", Help: "write the audit bundle of a posted period", Run: orderVerb("period bundle", periodOrder("bundle", 1))},
 		{Name: "period adopt", Args: at + " FILE", Help: "take a period over from its bundle, on a hub that starts anew", Run: orderVerb("period adopt", periodOrder("adopt", 1))},

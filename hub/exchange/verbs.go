@@ -76,9 +76,12 @@ func waitForConfig(ctx context.Context, p *place, trouble error, log *slog.Logge
 }
 
 func verifyVerb(ctx context.Context, s command.Streams, args []string) int {
-	bundles, asJSON := bundleArgs(args)
-	if len(bundles) > 0 {
-		return verifyBundles(s, bundles, asJSON)
+	if bundles, operator, asJSON, err := bundleArgs(args); len(bundles) > 0 {
+		if err != nil {
+			fmt.Fprintf(s.Err, "hub verify: %v\n", err)
+			return command.Usage
+		}
+		return verifyBundles(s, bundles, operator, asJSON)
 	}
 	return report(ctx, s, "verify", args, Order{Verify: true})
 }
