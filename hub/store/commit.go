@@ -45,6 +45,7 @@ func (s *Store) Commit(ctx context.Context, batches []Accepted) error {
 		return errors.Join(fmt.Errorf("committing batches: %w", classify(err)), ignoreDone(dbtx.Rollback()))
 	}
 	t.publish()
+	s.checkpoints.wrote(t.bytes + bytesPerCommit)
 	return nil
 }
 
@@ -70,6 +71,7 @@ type commitTx struct {
 	places map[string]place
 	facts  map[factKey]addressedFact
 	leaves bool
+	bytes  int // about what it adds to the write-ahead log
 }
 
 type factKey struct{ edge, topic, subject string }
@@ -187,6 +189,7 @@ func (t *commitTx) insert(row *logRow, a *Accepted) error {
 		return err
 	}
 	res, err := t.q.bundle.ExecContext(t.ctx, row.id, int64(a.From), int64(n), nonNil(a.Bundle), packed, opaqueLines(a.Leaves))
+	t.bytes += len(a.Bundle)
 	if err != nil || len(a.Private) == 0 {
 		return err
 	}
@@ -224,6 +227,7 @@ func (t *commitTx) project(row *logRow, a *Accepted, p *projected) error {
 	if err != nil {
 		return err
 	}
+	t.bytes += bytesPerLine * len(p.lines)
 	base := row.id << maxIndexBits
 	for i := range p.lines {
 		l := &p.lines[i]

@@ -125,7 +125,9 @@ func (p *partsRow) decode(b []byte) error {
 }
 
 func (t *commitTx) putParts(p *partsRow) error {
-	_, err := t.q.parts.ExecContext(t.ctx, p.seq, p.encode())
+	b := p.encode()
+	t.bytes += len(b)
+	_, err := t.q.parts.ExecContext(t.ctx, p.seq, b)
 	return err
 }
 

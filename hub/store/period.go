@@ -201,11 +201,11 @@ func (s *Store) Compact(ctx context.Context) error {
 	if _, err := s.write.ExecContext(ctx, `VACUUM`); err != nil {
 		return fmt.Errorf("compacting the store: %w", classify(err))
 	}
-	var busy, log, moved int
-	if err := s.write.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &log, &moved); err != nil {
+	emptied, err := s.checkpoints.truncate(ctx, s.write)
+	if err != nil {
 		return fmt.Errorf("compacting the store: %w", classify(err))
 	}
-	if busy != 0 {
+	if !emptied {
 		return errors.New("compacting the store: a reader holds the write-ahead log")
 	}
 	return nil

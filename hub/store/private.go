@@ -159,8 +159,7 @@ func (s *Store) erase(ctx context.Context, find func(*commitTx) ([]int64, error)
 	}
 	// Old pages also stand in the write-ahead log; only a truncating checkpoint takes them off the disk. Readers can
 	// hold it up, then the next automatic one does it.
-	var busy, log, moved int
-	if err := s.write.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &log, &moved); err != nil {
+	if _, err := s.checkpoints.truncate(ctx, s.write); err != nil {
 		return 0, fmt.Errorf("erased, but the write-ahead log still holds old pages: %w", err)
 	}
 	return len(list), nil

@@ -28,16 +28,15 @@ import (
 
 // Limits of this room.
 const (
-	FileName       = "hub.db"
-	maxReaders     = 4  // connections of the read pool
-	maxIndexBits   = 40 // an address packs the log's number above 40 bits of index
-	maxLogs        = 1 << 22
-	maxShapes      = 1 << 16 // shapes remembered; more are looked up
-	MaxEvidence    = 1000    // rows kept per log; a hostile edge must not fill the disk with proof of its hostility
-	MaxBundle      = 2 << 20 // bytes of one bundle: 256 leaves of the largest size and their newlines
-	busyTimeout    = 5 * time.Second
-	cacheKiB       = 65536
-	checkpointSize = 4000 // pages of WAL before SQLite checkpoints
+	FileName     = "hub.db"
+	maxReaders   = 4  // connections of the read pool
+	maxIndexBits = 40 // an address packs the log's number above 40 bits of index
+	maxLogs      = 1 << 22
+	maxShapes    = 1 << 16 // shapes remembered; more are looked up
+	MaxEvidence  = 1000    // rows kept per log; a hostile edge must not fill the disk with proof of its hostility
+	MaxBundle    = 2 << 20 // bytes of one bundle: 256 leaves of the largest size and their newlines
+	busyTimeout  = 5 * time.Second
+	cacheKiB     = 65536
 )
 
 // Options say where the database is and how leaves are projected.
@@ -53,6 +52,7 @@ type Store struct {
 	project            Projection
 	write, read        *sql.DB
 	lock               *os.File
+	checkpoints        checkpoints
 
 	mu     sync.Mutex // held by the one writer for the length of a transaction; guards the caches below
 	logs   map[logKey]*logRow
@@ -128,6 +128,9 @@ func (s *Store) start(ctx context.Context) error {
 	}
 	s.read.SetMaxOpenConns(maxReaders)
 	s.read.SetMaxIdleConns(maxReaders)
+	if err := s.checkpoints.start(s.path); err != nil {
+		return err
+	}
 	if err := s.identify(ctx); err != nil {
 		return err
 	}
@@ -202,6 +205,7 @@ func (s *Store) warm(ctx context.Context) error {
 func (s *Store) Close() error {
 	var errs []error
 	s.stmts.close()
+	errs = append(errs, s.checkpoints.close())
 	if s.read != nil {
 		errs = append(errs, s.read.Close())
 	}
@@ -250,7 +254,7 @@ func dsn(path, mode string) string {
 	if mode != "ro" {
 		q.Add("_pragma", "journal_mode(WAL)")
 		q.Add("_pragma", "synchronous(FULL)")
-		q.Add("_pragma", fmt.Sprintf("wal_autocheckpoint(%d)", checkpointSize))
+		q.Add("_pragma", fmt.Sprintf("wal_autocheckpoint(%d)", writerWAL))
 	}
 	return (&url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}).String()
 }
