@@ -115,9 +115,10 @@ type Verification struct {
 	Missing     uint64   `json:"missing"` // private parts that never came
 	Lines       uint64   `json:"lines"`
 	Present     uint64   `json:"present"`
-	Opaque      uint64   `json:"opaque"`            // lines that are no leaves, kept as they came
-	Lost        uint64   `json:"lost"`              // leaves that were co-signed once and are gone here
-	Periods     uint64   `json:"periods,omitempty"` // derived again from their own texts
+	Opaque      uint64   `json:"opaque"`             // lines that are no leaves, kept as they came
+	Lost        uint64   `json:"lost"`               // leaves that were co-signed once and are gone here
+	Periods     uint64   `json:"periods,omitempty"`  // derived again from their own texts
+	Releases    uint64   `json:"releases,omitempty"` // public reports whose note, hashes and statement agree
 	Gaps        []string `json:"gaps,omitempty"`
 	Differences []string `json:"differences,omitempty"`
 }
@@ -127,6 +128,9 @@ func (v *Verification) print(w io.Writer) {
 		v.Logs, v.Leaves, v.Receipts, v.Private, v.Erased, v.Missing, v.Lines, v.Present)
 	if v.Periods > 0 {
 		fmt.Fprintf(w, "%d periods derived, cleared, booked and sealed again\n", v.Periods)
+	}
+	if v.Releases > 0 {
+		fmt.Fprintf(w, "%d public reports are as they were signed\n", v.Releases)
 	}
 	if v.Stored > 0 {
 		fmt.Fprintf(w, "%d leaves that no receipt proves; while edges deliver, these are the newest of each\n", v.Stored)

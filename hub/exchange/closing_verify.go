@@ -38,6 +38,9 @@ func (x *Exchange) verifyPeriods(ctx context.Context, v *Verification) error {
 		if c.Period.State == settlement.Posted {
 			want = append(want, c.Entries()...)
 		}
+		if err := x.verifyRelease(ctx, c, v); err != nil {
+			return err
+		}
 		previous = c
 		v.Periods++
 	}

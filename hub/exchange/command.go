@@ -28,6 +28,7 @@ func Program(version string) command.Program {
 		{Name: "verify", Args: "[BUNDLE...] | " + at + " [--json]", Help: "recompute every root, receipt, commitment and projection, or, of bundles, everything that they say; name the first difference", Run: verifyVerb},
 		{Name: "export", Args: at, Help: "every leaf with its proof state, as JSON lines", Run: exportVerb},
 		{Name: "books", Args: at + " [--format ledger|beancount|csv|balances|jsonl|valueflows]", Help: "the whole book of the posted periods, for another accounting program", Run: booksVerb},
+		{Name: "report", Args: at + " PERIOD [--out DIR] [--json] [--from DIR]", Help: "the public report of a posted period, which names nobody; published once, then the same for ever", Run: reportVerb},
 		{Name: "backup", Args: at, Help: "copy the database, verify the copy, raise the edges' watermark", Run: backupVerb},
 		{Name: "restore", Args: at + " BACKUP", Help: "make a state directory from a backup; edges then send again what it lacks", Run: restoreVerb},
 		{Name: "edge add", Args: at + " EDGE --node NODE --out DIR [--hub HOST:PORT]", Help: "admit an edge and write its certificate, keys and first configuration", Run: orderVerb("edge add", edgeAdd)},

@@ -26,6 +26,7 @@ type Order struct {
 	Archive    string           `json:"archive,omitempty"` // file with leaves that the hub has lost
 	Release    string           `json:"release,omitempty"` // held edge whose leaves count again
 	Period     *PeriodOrder     `json:"period,omitempty"`
+	Publish    *ReportOrder     `json:"publish,omitempty"`
 	Erase      string           `json:"erase,omitempty"` // member
 	Backup     bool             `json:"backup,omitempty"`
 	Verify     bool             `json:"verify,omitempty"`
@@ -50,6 +51,7 @@ type Answer struct {
 	Files     []string            `json:"files,omitempty"`
 	Filled    []string            `json:"filled,omitempty"` // ranges that an archive brought back
 	Periods   []PeriodState       `json:"periods,omitempty"`
+	Published *Published          `json:"published,omitempty"`
 	Erased    *Erasure            `json:"erased,omitempty"`
 	Report    *Verification       `json:"report,omitempty"`
 	Error     string              `json:"error,omitempty"`
@@ -88,6 +90,8 @@ func (x *Exchange) Do(ctx context.Context, o Order) (Answer, error) {
 		return x.release(ctx, o.Release)
 	case o.Period != nil:
 		return x.Period(ctx, *o.Period)
+	case o.Publish != nil:
+		return x.publish(ctx, *o.Publish)
 	case o.Erase != "":
 		return x.erase(ctx, o.Erase)
 	case o.Backup:
