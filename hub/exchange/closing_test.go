@@ -94,16 +94,31 @@ func TestAFlippedByteAnywhereInABundleIsFoundAndNamed(t *testing.T) {
 	w.seeded()
 	w.send(w.all()...)
 	w.closed("week-1", lastDay)
-	w.houses["oaxaca"].entry(event.KindUse, event.Entry{Resource: "bed", Quantity: 3, Measure: "night", Home: "lisbon", Day: 20765, Evidence: "B"})
+	for range 2 { // the same signature twice, of more than the limits allow
+		w.houses["oaxaca"].entry(event.KindUse, event.Entry{Resource: "bed", Quantity: 30, Measure: "night", Home: "lisbon", Day: 20765, Evidence: "A",
+			Nonce: "000102030405060708090a0b0c0d0e0f"})
+	}
 	w.send("oaxaca")
 	bundle := w.closed("week-2", lastDay.AddDate(0, 0, 7))
 	c, r := verified(t, bundle)
 	if r.Follows != "week-1" {
 		t.Fatalf("%+v", r)
 	}
+	if c.Files["rules.txt"] == nil || !bytes.Contains(c.Files["breaches.txt"], []byte("breach ")) || !bytes.Contains(c.Files["carry.txt"], []byte("used ")) ||
+		!bytes.Contains(c.Files["asides.txt"], []byte("nonce-used")) {
+		t.Fatal("the bundle lacks a part that this test is about")
+	}
 	rng := rand.New(rand.NewPCG(7, uint64(len(bundle))))
-	for n := range 200 {
-		at := rng.IntN(len(bundle))
+	places := []int{} // 200 anywhere, and one in each file: some are small
+	for range 200 {
+		places = append(places, rng.IntN(len(bundle)))
+	}
+	for at, last := 0, ""; at < len(bundle); at++ {
+		if name := fileAt(c.Files, at); name != last && name != "" {
+			last, places = name, append(places, at+rng.IntN(len(c.Files[name])))
+		}
+	}
+	for n, at := range places {
 		bad := slices.Clone(bundle)
 		bad[at] ^= 1 << rng.IntN(8)
 		_, r := audit.Verify(bad)
