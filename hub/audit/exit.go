@@ -45,13 +45,18 @@ func (c *Closing) room(x settlement.Exit) error {
 	if err != nil {
 		return err
 	}
-	takes, gives := map[string]int64{}, map[string]int64{} // of the pool, by unit
+	novate := map[settlement.ID]bool{}
 	for _, choice := range x.Choices {
-		i := slices.IndexFunc(open, func(o settlement.Obligation) bool { return o.ID == choice.Obligation })
-		if i < 0 || choice.Remainder != settlement.Novate {
+		if choice.Remainder == settlement.Novate {
+			novate[choice.Obligation] = true
+		}
+	}
+	takes, gives := map[string]int64{}, map[string]int64{} // of the pool, by unit
+	for i := range open {
+		o, side := &open[i], gives
+		if !novate[o.ID] {
 			continue
 		}
-		o, side := &open[i], gives
 		if o.Debtor == x.Node {
 			side = takes
 		}

@@ -231,3 +231,38 @@ func TestExitChoicesNeedTheRightSignatures(t *testing.T) {
 		}
 	}
 }
+
+func TestNodeLeavesOnceAfterItsLastStatementAndAmountsStayWhole(t *testing.T) {
+	p := step(t, begin(t), Propose{At: 0})
+	exit := Exit{Node: "porto", Commons: "pool", Choices: []Choice{
+		{Obligation: ID{1}, Remainder: Waive, By: []string{"porto"}},
+		{Obligation: ID{2}, Remainder: Novate, By: []string{"berlin", "porto"}}}}
+	done := map[ID]int64{{2}: 5}
+	refused(t, p, Leave{Exit: exit, Discharged: done}, ErrState)
+	p = step(t, p, Finalise{Number: 1, Signers: []string{"op"}, At: 8 * 24 * hour})
+	refused(t, p, Leave{Exit: Exit{Node: "pool", Commons: "pool"}}, ErrName)
+	refused(t, p, Leave{Exit: exit, Discharged: map[ID]int64{{1}: 10}}, ErrUnknown)
+	p = step(t, p, Leave{Exit: exit, Discharged: done})
+	refused(t, p, Leave{Exit: Exit{Node: "porto", Commons: "pool"}, Discharged: done}, ErrDispute)
+	all, err := p.Settled(done)
+	if err != nil || len(all) != 5 {
+		t.Fatalf("%v %+v", err, all)
+	}
+	for _, o := range all {
+		if o.Discharged+o.Waived+o.Open() != o.Amount || o.check() != nil {
+			t.Errorf("%+v is not whole", o)
+		}
+		if o.ID == (ID{3}) && !o.Frozen {
+			t.Error("what nobody chose about would still be cleared")
+		}
+	}
+	open, err := p.Carry(done)
+	if err != nil || len(open) != 3 { // the frozen one and the two with the pool, of fifteen each
+		t.Fatalf("%v %+v", err, open)
+	}
+	for _, o := range open {
+		if o.ID != (ID{3}) && (o.Open() != 15 || o.Debtor != "pool" && o.Creditor != "pool") {
+			t.Errorf("%+v", o)
+		}
+	}
+}
