@@ -60,6 +60,12 @@ type Listed struct {
 	Corrected bool        `json:"corrected,omitempty"`
 }
 
+// Standing is one line of GET /api/v1/readers.
+type Standing struct {
+	ID      string `json:"id"`
+	Waiting bool   `json:"waiting"` // an entry waits there for a card
+}
+
 type refusalBody struct {
 	Error  string `json:"error"`
 	Reason string `json:"reason"`
@@ -77,6 +83,13 @@ func (k *Kiosk) Handler() http.Handler {
 			return
 		}
 		k.showEntry(w, r.PathValue("id"))
+	})
+	mux.HandleFunc("GET /api/v1/readers", func(w http.ResponseWriter, _ *http.Request) {
+		list := []Standing{}
+		for _, id := range k.machine.cfg.Readers {
+			list = append(list, Standing{id, k.Takes(id)})
+		}
+		say(w, http.StatusOK, map[string]any{"readers": list})
 	})
 	mux.HandleFunc("GET /api/v1/resources", func(w http.ResponseWriter, _ *http.Request) {
 		view, _ := k.rooms.View()
@@ -105,14 +118,7 @@ func (k *Kiosk) postEntry(w http.ResponseWriter, r *http.Request) {
 		say(w, http.StatusBadRequest, refusalBody{err.Error(), "not-json"})
 		return
 	}
-	p := Proposal{Action: event.Kind(want.Action), Resource: want.Resource, Quantity: want.Quantity, Reader: want.Reader, Note: want.Note,
-		Member: want.Member, Corrects: want.Corrects, Start: want.Start, Stop: want.Stop}
-	var ok bool
-	if p.To, p.ToMember, ok = splitTo(want.To); !ok {
-		say(w, http.StatusBadRequest, refusalBody{"to: want NODE or NODE/MEMBER", "bad-to"})
-		return
-	}
-	s, err := k.Propose(p)
+	s, err := k.enter(want)
 	var no *Refusal
 	switch {
 	case errors.As(err, &no):
@@ -123,6 +129,17 @@ func (k *Kiosk) postEntry(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Location", "/api/v1/entries/"+s.ID)
 		say(w, http.StatusCreated, k.answer(s))
 	}
+}
+
+// enter is the one way into the machine from outside, for the API and for the page at the wall.
+func (k *Kiosk) enter(want Want) (Session, error) {
+	p := Proposal{Action: event.Kind(want.Action), Resource: want.Resource, Quantity: want.Quantity, Reader: want.Reader, Note: want.Note,
+		Member: want.Member, Corrects: want.Corrects, Start: want.Start, Stop: want.Stop}
+	var ok bool
+	if p.To, p.ToMember, ok = splitTo(want.To); !ok {
+		return Session{}, refuse(Bad, "bad-to", "to: want NODE or NODE/MEMBER")
+	}
+	return k.Propose(p)
 }
 
 func status(f Fault) int {

@@ -13,11 +13,13 @@
 package kiosk
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +51,12 @@ type Rooms struct {
 	ReaderID func(reader string) card.ReaderID
 }
 
+// heard is a word that a reader said, so that the page beside it can say the same.
+type heard struct {
+	word Word
+	at   time.Duration
+}
+
 // Kiosk is the shell around the machine. Methods may be called from any goroutine.
 type Kiosk struct {
 	rooms Rooms
@@ -57,6 +65,7 @@ type Kiosk struct {
 
 	mu      sync.Mutex // guards what follows
 	machine *Machine
+	heard   map[string]heard // by reader: its last word
 	closed  bool
 
 	keeping sync.Mutex // one file, written in the order of the states
@@ -67,7 +76,16 @@ func New(cfg Config, rooms Rooms, running []Use, log *slog.Logger) *Kiosk {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Kiosk{rooms: rooms, log: log, machine: NewMachine(cfg, running)}
+	return &Kiosk{rooms: rooms, log: log, machine: NewMachine(cfg, running), heard: map[string]heard{}}
+}
+
+// tell says a word at a reader. Readers are few and named by the configuration, so what was heard is bounded.
+func (k *Kiosk) tell(reader string, w Word, hold time.Duration) {
+	_, now := k.rooms.View()
+	k.mu.Lock()
+	k.heard[reader] = heard{w, now}
+	k.mu.Unlock()
+	k.rooms.Say(reader, w, hold)
 }
 
 // Remember folds an entry of the journal, before the kiosk is used.
@@ -124,6 +142,15 @@ func (k *Kiosk) Recent(limit int) []Line {
 	return k.machine.Recent(limit)
 }
 
+// Running lists the uses that were started and not stopped, oldest first.
+func (k *Kiosk) Running() []Use {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	all := k.machine.keep().Running
+	slices.SortStableFunc(all, func(a, b Use) int { return cmp.Compare(a.Started, b.Started) })
+	return all
+}
+
 // Takes reports whether a card at this reader belongs to an entry now, and not to the door.
 func (k *Kiosk) Takes(reader string) bool {
 	_, ok := k.ask(reader)
@@ -141,15 +168,15 @@ func (k *Kiosk) ask(reader string) (Ask, bool) {
 func (k *Kiosk) Present(ctx context.Context, reader string, targets []card.Target, channels []card.Channel) {
 	ctx, cancel := context.WithTimeout(ctx, ExchangeLimit)
 	defer cancel()
-	k.rooms.Say(reader, Working, 0)
+	k.tell(reader, Working, 0)
 	ask, ok := k.ask(reader)
 	if !ok { // it ended between the two questions; the door is not asked in its place
-		k.rooms.Say(reader, NotNow, 0)
+		k.tell(reader, NotNow, 0)
 		return
 	}
 	t, word := k.prove(ctx, ask, reader, targets, channels)
 	if word != 0 {
-		k.rooms.Say(reader, word, 0)
+		k.tell(reader, word, 0)
 		return
 	}
 	t.Person, t.Known = k.rooms.Identify(t.Card, t.Assurance)
@@ -162,12 +189,12 @@ func (k *Kiosk) Present(ctx context.Context, reader string, targets []card.Targe
 	select {
 	case <-recorded: // the word was said by whoever took the answer
 	case <-timer.C:
-		k.rooms.Say(reader, Working, 0) // the disk is slow; yes or try again follows
+		k.tell(reader, Working, 0) // the disk is slow; yes or try again follows
 	}
 }
 
 // Unreadable tells the person to try again; the entry goes on waiting.
-func (k *Kiosk) Unreadable(reader string) { k.rooms.Say(reader, TryAgain, 0) }
+func (k *Kiosk) Unreadable(reader string) { k.tell(reader, TryAgain, 0) }
 
 // prove asks every card in the field to sign the entry. Exactly one that can speak counts; each gets a nonce of its own,
 // so that no transaction id is ever asked twice. A card that began to prove itself and failed never falls back to its
@@ -230,7 +257,7 @@ func (k *Kiosk) step(input func(View) Input) (<-chan struct{}, error) {
 		switch o := o.(type) {
 		case Say:
 			if o.Reader != "" {
-				k.rooms.Say(o.Reader, o.Word, o.Hold)
+				k.tell(o.Reader, o.Word, o.Hold)
 			}
 		case Keep:
 			k.keep()
