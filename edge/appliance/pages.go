@@ -87,12 +87,17 @@ func (a *Appliance) openPages(context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.http = &endpoint{l, &http.Server{Handler: a.routes(), ReadHeaderTimeout: pageHeaderWait, ReadTimeout: pageWait,
+	routes, err := a.routes()
+	if err != nil {
+		l.Close()
+		return err
+	}
+	a.http = &endpoint{l, &http.Server{Handler: routes, ReadHeaderTimeout: pageHeaderWait, ReadTimeout: pageWait,
 		WriteTimeout: pageWait, MaxHeaderBytes: pageHeader}}
 	return nil
 }
 
-func (a *Appliance) routes() http.Handler {
+func (a *Appliance) routes() (http.Handler, error) {
 	metrics := health.NewMetrics(a.health.tree)
 	a.measure(metrics)
 	mux := http.NewServeMux()
@@ -109,7 +114,10 @@ func (a *Appliance) routes() http.Handler {
 	})
 	mux.Handle("GET /metrics", metrics.Handler())
 	mux.Handle("/api/v1/", a.kiosk.Handler())
-	return localOnly(mux)
+	if err := a.mountWall(mux); err != nil {
+		return nil, fmt.Errorf("preparing the page at the wall: %w", err)
+	}
+	return localOnly(mux), nil
 }
 
 // localOnly refuses a name that is not this machine's own: a page elsewhere must not reach a loopback service by
