@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"flag"
 	"strings"
 	"testing"
 	"time"
@@ -56,5 +57,17 @@ func TestAHouseThatLeavesIsAnsweredInItsLastPeriod(t *testing.T) {
 	next, r := verified(t, w.closed("week-2", later))
 	if !strings.Contains(string(next.Files["asides.txt"]), " node-left\n") || r.Shown == 0 {
 		t.Fatal("what a house says after it left still counts")
+	}
+}
+
+func TestTheVerbOfLeavingTakesManyChoices(t *testing.T) {
+	f := flag.NewFlagSet("period exit", flag.ContinueOnError)
+	n, build := periodOrder("exit", 2)(f)
+	if err := f.Parse([]string{"--choice", "ab waive lisbon", "--choice", "cd novate lisbon,oaxaca"}); err != nil || n != 2 {
+		t.Fatal(err)
+	}
+	o := must(build([]string{"week-1", "oaxaca"})).Period
+	if o.Period != "week-1" || o.Node != "oaxaca" || o.Obligation != "" || len(o.Choices) != 2 {
+		t.Fatalf("%+v", o)
 	}
 }
