@@ -100,7 +100,9 @@ func (w *Web) period(rw http.ResponseWriter, r *http.Request) {
 }
 
 // nav is what every page links to besides the front page.
-func nav() []page.Link { return []page.Link{{Href: "/period", Text: "Period"}} }
+func nav() []page.Link {
+	return []page.Link{{Href: "/board", Text: "Board"}, {Href: "/period", Text: "Period"}}
+}
 
 // amount writes smallest parts with the decimal places of their unit. Nothing is rounded: all of its digits are shown.
 func amount(n int64, scale int) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 //go:embed templates/*.html
@@ -19,6 +20,8 @@ const (
 	Anyone  Role = "anyone"  // says nothing about people
 	Host    Role = "host"    // of the node that is asked about
 	Machine Role = "machine" // figures without people
+
+	Operator Role = "operator" // of the network: sees all nodes beside each other, and signs
 )
 
 // route is one line of the table.
@@ -27,6 +30,7 @@ type route struct {
 	role    Role
 	handle  http.HandlerFunc
 	stream  bool // open-ended: does not take one of the slots
+	changes bool // an operator's order: a POST behind ordered; all else is GET and changes nothing
 }
 
 func (w *Web) routes() []route {
@@ -35,6 +39,9 @@ func (w *Web) routes() []route {
 		{pattern: "GET /node/{id}", role: Host, handle: w.node},
 		{pattern: "GET /event/{edge}/{epoch}/{index}", role: Host, handle: w.event},
 		{pattern: "GET /period", role: Host, handle: w.period},
+		{pattern: "GET /board", role: Operator, handle: w.board},
+		{pattern: "POST /board/accept", role: Operator, handle: w.ordered(w.accept), changes: true},
+		{pattern: "POST /board/cancel", role: Operator, handle: w.ordered(w.cancel), changes: true},
 		{pattern: "GET /live", role: Host, handle: w.stream, stream: true},
 		{pattern: "GET /api/v1/nodes", role: Host, handle: w.apiNodes},
 		{pattern: "GET /api/v1/events", role: Host, handle: w.apiEvents},
@@ -52,14 +59,16 @@ func mount(table []route, limit ...func(http.HandlerFunc) http.HandlerFunc) (*ht
 	seen := map[string]bool{}
 	for _, r := range table {
 		switch {
-		case r.role != Anyone && r.role != Host && r.role != Machine:
+		case r.role != Anyone && r.role != Host && r.role != Machine && r.role != Operator:
 			return nil, fmt.Errorf("route %q declares no role", r.pattern)
 		case r.handle == nil:
 			return nil, fmt.Errorf("route %q has no handler", r.pattern)
 		case seen[r.pattern]:
 			return nil, fmt.Errorf("route %q stands twice", r.pattern)
-		case len(r.pattern) < 4 || r.pattern[:4] != "GET ":
-			return nil, fmt.Errorf("route %q: only GET is served, and GET changes nothing", r.pattern)
+		case r.changes && (!strings.HasPrefix(r.pattern, "POST ") || r.role != Operator):
+			return nil, fmt.Errorf("route %q: what changes something is a POST of an operator", r.pattern)
+		case !r.changes && !strings.HasPrefix(r.pattern, "GET "):
+			return nil, fmt.Errorf("route %q: all else is GET, and GET changes nothing", r.pattern)
 		}
 		seen[r.pattern] = true
 		h := r.handle

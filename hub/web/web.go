@@ -1,6 +1,7 @@
 // Package web owns the hub's pages and API for hosts and operators: who is where, what happened, and why.
 //
-// It only reads: no route changes anything, and what it shows comes through the small interfaces below. Until people have
+// It reads: what it shows comes through the small interfaces below. Two orders of an operator are all that it carries, to
+// [Boards], and only in a form that a page of this very process made, from the same origin. Until people have
 // accounts it answers on loopback only, to loopback host names only. Every route names its role in one table, and Open
 // refuses a route that does not. It keeps no state but its live readers; a crash loses nothing.
 package web
@@ -28,7 +29,7 @@ const (
 	IdleTimeout   = 60 * time.Second
 	StopTimeout   = 3 * time.Second // for answers under way when the hub stops
 	MaxHeader     = 16 << 10        // bytes of a request's header
-	MaxBody       = 4 << 10         // bytes of a request's body; no route reads one
+	MaxBody       = 4 << 10         // bytes of a request's body; orders read up to MaxForm
 	MaxRequests   = 64              // answered at the same time, streams apart
 	HomeLines     = 40              // lines of the live list on the front page
 	NodeLines     = 80              // lines of a node's page
@@ -170,6 +171,7 @@ type Options struct {
 	Network string
 	Houses  Houses
 	Book    Book
+	Boards  Boards
 	Periods Periods
 	Health  http.Handler // GET /health, 200 or 503
 	Metrics http.Handler // GET /metrics
@@ -185,6 +187,7 @@ type Web struct {
 	handler http.Handler
 	live    *live
 	slots   chan struct{}
+	token   string // of every form of this process
 }
 
 // New builds the pages and checks the table of routes.
@@ -204,6 +207,14 @@ func New(o Options) (*Web, error) {
 		if w.pages[name], err = set.Page(name); err != nil {
 			return nil, fmt.Errorf("building the pages: %w", err)
 		}
+	}
+	for _, name := range []string{"board", "board-refused"} {
+		if w.pages[name], err = set.Page(name); err != nil {
+			return nil, fmt.Errorf("building the pages: %w", err)
+		}
+	}
+	if w.token, err = newToken(); err != nil {
+		return nil, fmt.Errorf("building the pages: %w", err)
 	}
 	mux, err := mount(w.routes(), w.slot)
 	if err != nil {

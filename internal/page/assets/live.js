@@ -21,11 +21,13 @@
       const now = fresh.querySelector(`[data-fragment="${CSS.escape(name)}"]`);
       if (!now || now.innerHTML === old.innerHTML) continue;
       const held = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+      const named = old.contains(document.activeElement) ? document.activeElement.id : "";
       const known = new Set([...old.querySelectorAll("[data-key]")].map((e) => e.dataset.key));
       const next = document.importNode(now, true);
       for (const e of next.querySelectorAll("[data-key]")) if (!known.has(e.dataset.key)) e.classList.add("new");
       old.replaceWith(next);
       if (held) next.querySelector(`a[href="${CSS.escape(held)}"]`)?.focus();
+      if (named) next.querySelector(`#${CSS.escape(named)}`)?.focus();
     }
   };
 
