@@ -121,6 +121,8 @@ type Verification struct {
 	Releases    uint64   `json:"releases,omitempty"` // public reports whose note, hashes and statement agree
 	Gaps        []string `json:"gaps,omitempty"`
 	Differences []string `json:"differences,omitempty"`
+
+	Commitments uint64 `json:"commitments,omitempty"` // their notes, and those that take one back
 }
 
 func (v *Verification) print(w io.Writer) {
@@ -131,6 +133,9 @@ func (v *Verification) print(w io.Writer) {
 	}
 	if v.Releases > 0 {
 		fmt.Fprintf(w, "%d public reports are as they were signed\n", v.Releases)
+	}
+	if v.Commitments > 0 {
+		fmt.Fprintf(w, "%d notes of commitments are as the operator signed them\n", v.Commitments)
 	}
 	if v.Stored > 0 {
 		fmt.Fprintf(w, "%d leaves that no receipt proves; while edges deliver, these are the newest of each\n", v.Stored)
@@ -164,6 +169,9 @@ func (x *Exchange) verify(ctx context.Context) (Answer, error) {
 		v.Differences = append(v.Differences, d.String())
 	}
 	if err := x.verifyPeriods(ctx, v); err != nil {
+		return Answer{}, fmt.Errorf("verifying: %w", err)
+	}
+	if err := x.verifyCommitments(ctx, v); err != nil {
 		return Answer{}, fmt.Errorf("verifying: %w", err)
 	}
 	return Answer{Report: v}, nil

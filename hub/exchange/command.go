@@ -54,6 +54,10 @@ func Program(version string) command.Program {
 		{Name: "period post", Args: at + " PERIOD", Help: "book it and seal the balances", Run: orderVerb("period post", periodOrder("post", 1))},
 		{Name: "period bundle", Args: at + " PERIOD --out FILE", Help: "write the audit bundle of a posted period", Run: orderVerb("period bundle", periodOrder("bundle", 1))},
 		{Name: "period adopt", Args: at + " FILE", Help: "take a period over from its bundle, on a hub that starts anew", Run: orderVerb("period adopt", periodOrder("adopt", 1))},
+		{Name: "advice", Args: at + " [--json]", Help: "what would balance the houses now, with the reason for each line", Run: orderVerb("advice", adviceOrder("list"))},
+		{Name: "advice accept", Args: at + " ID [--quantity N]", Help: "sign a commitment to a line of advice", Run: orderVerb("advice accept", adviceOrder("accept"))},
+		{Name: "commitment list", Args: at + " [--json]", Help: "every commitment that the operator signed, the newest first", Run: orderVerb("commitment list", commitmentOrder("list"))},
+		{Name: "commitment cancel", Args: at + " ID [--reason TEXT]", Help: "take a commitment back with a second signed note", Run: orderVerb("commitment cancel", commitmentOrder("cancel"))},
 		{Name: "list", Args: at + " nodes|edges|members|cards|grants|resources [--json]", Help: "what the registry holds", Run: orderVerb("list", listOrder)},
 	}}
 }
@@ -177,6 +181,12 @@ func printAnswer(w io.Writer, a Answer, asJSON bool) {
 	}
 	for i := range a.Periods {
 		a.Periods[i].print(w)
+	}
+	if a.Advice != nil {
+		printAdvice(w, a.Advice)
+	}
+	for i := range a.Commitments {
+		a.Commitments[i].print(w)
 	}
 	if a.Erased != nil {
 		a.Erased.print(w)

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"kith/hub/advice"
 	"kith/hub/registry"
 	"kith/internal/access"
 	"kith/internal/event"
@@ -28,6 +29,8 @@ type Order struct {
 	Period     *PeriodOrder     `json:"period,omitempty"`
 	Publish    *ReportOrder     `json:"publish,omitempty"`
 	Erase      string           `json:"erase,omitempty"` // member
+	Advice     *AdviceOrder     `json:"advice,omitempty"`
+	Commitment *CommitmentOrder `json:"commitment,omitempty"`
 	Backup     bool             `json:"backup,omitempty"`
 	Verify     bool             `json:"verify,omitempty"`
 }
@@ -53,8 +56,11 @@ type Answer struct {
 	Periods   []PeriodState       `json:"periods,omitempty"`
 	Published *Published          `json:"published,omitempty"`
 	Erased    *Erasure            `json:"erased,omitempty"`
+	Advice    *advice.Advice      `json:"advice,omitempty"`
 	Report    *Verification       `json:"report,omitempty"`
 	Error     string              `json:"error,omitempty"`
+
+	Commitments []CommitmentState `json:"commitments,omitempty"`
 }
 
 // Issue is one new roster version.
@@ -94,6 +100,10 @@ func (x *Exchange) Do(ctx context.Context, o Order) (Answer, error) {
 		return x.publish(ctx, *o.Publish)
 	case o.Erase != "":
 		return x.erase(ctx, o.Erase)
+	case o.Advice != nil:
+		return x.Advice(ctx, *o.Advice)
+	case o.Commitment != nil:
+		return x.Commitment(ctx, *o.Commitment)
 	case o.Backup:
 		return x.backup(ctx)
 	case o.Verify:

@@ -73,6 +73,7 @@ type Exchange struct {
 	papers    papers
 	backups   backups
 	closing   closing
+	promises  promises
 }
 
 // openDesk opens what orders need: keys, database and registry.

@@ -73,7 +73,7 @@ func (x *Exchange) openPages() (*pages, error) {
 	}
 	metrics := health.NewMetrics(p.tree)
 	p.measure(metrics)
-	w, err := web.New(web.Options{Network: x.cfg.Name, Houses: p, Book: p, Periods: newPeriodPage(x), Health: p.tree, Metrics: metrics.Handler(), Log: x.log, Now: time.Now})
+	w, err := web.New(web.Options{Network: x.cfg.Name, Houses: p, Book: p, Boards: newBoardPage(x), Periods: newPeriodPage(x), Health: p.tree, Metrics: metrics.Handler(), Log: x.log, Now: time.Now})
 	if err != nil {
 		return nil, err
 	}
