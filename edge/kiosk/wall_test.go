@@ -317,6 +317,30 @@ func TestWhatIsEnteredMostStandsFirstAndProposesItsUsualQuantity(t *testing.T) {
 	b.open("/kiosk/amount?at=front-in&action=use&resource=bed&quantity=-5").must("Enter 1 night<")
 }
 
+func TestTheScreensRulesOfStyleAreItsOwn(t *testing.T) {
+	b := newTouch(t, newWall(t)).open("/kiosk")
+	class, sheets := regexp.MustCompile(`\.([a-z][a-z-]*)`), map[string]map[string]bool{}
+	for _, m := range regexp.MustCompile(`href="(/assets/(page|kiosk)\.css[^"]*)"`).FindAllStringSubmatch(b.body, -1) {
+		if strings.Contains(b.open(m[1]).body, "@import") {
+			t.Fatal("loads more")
+		}
+		sheets[m[2]] = map[string]bool{}
+		for _, c := range class.FindAllStringSubmatch(b.body, -1) {
+			sheets[m[2]][c[1]] = true
+		}
+		b.open("/kiosk")
+	}
+	shared := map[string]bool{"lead": true, "badge": true, "icon": true, "good": true, "warn": true, "bad": true}
+	for c := range sheets["kiosk"] {
+		if sheets["page"][c] && !shared[c] {
+			t.Errorf("class %s means something on the hub's pages too: a change there would move the screen at the wall", c)
+		}
+	}
+	if len(sheets["kiosk"]) < 10 || len(sheets["page"]) < 10 {
+		t.Fatalf("%d and %d classes", len(sheets["kiosk"]), len(sheets["page"]))
+	}
+}
+
 func FuzzParseForm(f *testing.F) {
 	f.Add("at=front-in&action=use&resource=bed&quantity=2&token=0")
 	f.Add("start=1&stop=%ff;&")

@@ -68,7 +68,7 @@
     if (ring) {
       const left = Math.max(0, Number(ring.dataset.left) - (now - counted));
       ring.querySelector("b").textContent = Math.ceil(left / 1000);
-      ring.querySelector(".left").setAttribute("stroke-dasharray", `${(100 * left) / Number(ring.dataset.total)} 100`);
+      ring.querySelector(".remains").setAttribute("stroke-dasharray", `${(100 * left) / Number(ring.dataset.total)} 100`);
     }
     if (again && !busy && now - looked > again) look();
   }, 100);
