@@ -2,37 +2,30 @@ package access
 
 import "strings"
 
-type cardKind uint8
-
-const (
-	cardInvalid cardKind = iota
-	cardPKOC
-	cardUID
-)
-
 const (
 	pkocPrefix = "pkoc:"
 	uidPrefix  = "uid:"
 )
 
 // parseCardID reads a card id text without allocating. Only lower-case hex counts: one card has exactly one text.
-func parseCardID(s string) (pkoc [pkocBytes]byte, uid uidKey, kind cardKind) {
-	if hex, ok := strings.CutPrefix(s, pkocPrefix); ok {
-		if len(hex) == 2*pkocBytes && unhex(pkoc[:], hex) {
-			return pkoc, uid, cardPKOC
+func parseCardID(s string) (key cardKey, ok bool) {
+	hex, pkoc := strings.CutPrefix(s, pkocPrefix)
+	if !pkoc {
+		if hex, ok = strings.CutPrefix(s, uidPrefix); !ok {
+			return key, false
 		}
-		return pkoc, uid, cardInvalid
-	}
-	hex, ok := strings.CutPrefix(s, uidPrefix)
-	if !ok || (len(hex) != 8 && len(hex) != 14 && len(hex) != 20) {
-		return pkoc, uid, cardInvalid
 	}
 	n := len(hex) / 2
-	uid[0] = byte(n)
-	if !unhex(uid[1:1+n], hex) {
-		return pkoc, uid, cardInvalid
+	switch {
+	case len(hex)%2 != 0:
+		return key, false
+	case pkoc && n != pkocBytes:
+		return key, false
+	case !pkoc && n != 4 && n != 7 && n != maxUIDBytes:
+		return key, false
 	}
-	return pkoc, uid, cardUID
+	key[0] = byte(n)
+	return key, unhex(key[1:1+n], hex)
 }
 
 func unhex(dst []byte, s string) bool {

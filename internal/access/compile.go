@@ -1,12 +1,12 @@
 package access
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 	"unicode"
@@ -56,7 +56,7 @@ func (p *problems) window(path string, from, until int64) {
 	}
 }
 
-func (p *problems) most(path string, n, limit int) bool {
+func (p *problems) within(path string, n, limit int) bool {
 	if n > limit {
 		p.add("%s: %d exceed the limit of %d", path, n, limit)
 		return false
@@ -64,42 +64,100 @@ func (p *problems) most(path string, n, limit int) bool {
 	return true
 }
 
-// compiler holds the tables that only compiling needs.
+// compiler holds the tables that only compiling needs. People and cards come to it one by one, so that nobody has to hold
+// them all; everything else is small and stands in the document.
 type compiler struct {
 	problems
 	r        *Roster
+	doc      *Document // head, groups and what follows the cards
+	stage    stage
 	groups   map[string]uint32
 	declared bool // the document lists its groups
 	sets     map[string]uint32
+	homes    map[string]uint16
+	tenures  map[tenure]uint32
 	weeks    map[string]int32
-	text     strings.Builder
+	seen     census
+	most     census
 	placed   uint32 // doors and zones numbered so far
+}
+
+// census is how many people and cards there are, known before the first of them comes.
+type census struct{ members, cards int }
+
+// stage is how far a document has come. Members need head and groups; cards and grants need the members by id.
+type stage int
+
+const (
+	atHead stage = iota
+	atMembers
+	atCards
+)
+
+// maxShared bounds the tables of what many people have alike; beyond that each has its own.
+const maxShared = 4096
+
+func newCompiler(d *Document, n census) *compiler {
+	return &compiler{
+		r:   &Roster{own: map[uint32][]uint32{}, places: map[string]place{}, closed: map[string]struct{}{}, tenures: make([]tenure, 1)},
+		doc: d, most: n, groups: map[string]uint32{}, sets: map[string]uint32{}, homes: map[string]uint16{}, weeks: map[string]int32{},
+		tenures: map[tenure]uint32{{}: 0},
+	}
 }
 
 // Compile checks a document completely and builds the roster that answers from it. It keeps nothing of d.
 func Compile(d Document) (*Roster, error) {
-	c := &compiler{
-		r: &Roster{
-			network: strings.Clone(d.Network), node: strings.Clone(d.Node), version: d.Version, issued: time.Unix(d.Issued, 0).UTC(),
-			own: map[uint32][]uint32{}, places: map[string]place{}, closed: map[string]struct{}{},
-		},
-		groups: map[string]uint32{}, sets: map[string]uint32{}, weeks: map[string]int32{},
-	}
-	c.head(d)
-	fits := c.most("members", len(d.Members), MaxMembers)
-	fits = c.most("cards", len(d.Cards), MaxCards) && fits
-	fits = c.most("groups", len(d.Groups), MaxGroups) && fits
-	fits = c.most("schedules", len(d.Schedules), MaxSchedules) && fits
-	fits = c.most("grants", len(d.Grants), MaxGrants) && fits
-	fits = c.most("closed", len(d.Closed), MaxClosed) && fits
-	fits = c.most("resources", len(d.Resources), MaxResources) && fits
-	if !fits {
+	c := newCompiler(&d, census{len(d.Members), len(d.Cards)})
+	if !c.fits() {
 		return nil, c.err()
 	}
-	c.declareGroups(d.Groups)
+	for i := range d.Members {
+		if err := c.member(&d.Members[i]); err != nil {
+			return nil, err
+		}
+	}
+	for i := range d.Cards {
+		if err := c.card(&d.Cards[i]); err != nil {
+			return nil, err
+		}
+	}
+	return c.end()
+}
+
+// fits refuses what exceeds a limit before anything is made of it.
+func (c *compiler) fits() bool {
+	d := c.doc
+	fits := c.within("members", c.most.members, MaxMembers)
+	fits = c.within("cards", c.most.cards, MaxCards) && fits
+	fits = c.within("groups", len(d.Groups), MaxGroups) && fits
+	fits = c.within("schedules", len(d.Schedules), MaxSchedules) && fits
+	fits = c.within("grants", len(d.Grants), MaxGrants) && fits
+	fits = c.within("closed", len(d.Closed), MaxClosed) && fits
+	return c.within("resources", len(d.Resources), MaxResources) && fits
+}
+
+// reach does what has to be done before people, or cards, can be taken.
+func (c *compiler) reach(s stage) {
+	for c.stage < s {
+		switch c.stage++; c.stage {
+		case atMembers:
+			c.head(c.doc)
+			c.declareGroups(c.doc.Groups)
+			c.r.homes, c.homes[""], c.homes[c.r.node] = []string{c.r.node}, 0, 0
+			c.r.members = make([]member, 0, c.most.members)
+		case atCards:
+			c.r.text.close()
+			c.sortMembers()
+			c.r.cards = newDeck(c.most.cards)
+		}
+	}
+}
+
+// end compiles what is left.
+func (c *compiler) end() (*Roster, error) {
+	c.reach(atCards)
+	d := c.doc
 	c.schedules(d.Schedules)
-	c.members(d.Members)
-	c.cards(d.Cards)
 	c.grants(d.Grants)
 	c.resources(d.Resources)
 	for i, door := range d.Closed {
@@ -113,7 +171,8 @@ func Compile(d Document) (*Roster, error) {
 	return c.r, nil
 }
 
-func (c *compiler) head(d Document) {
+func (c *compiler) head(d *Document) {
+	c.r.network, c.r.node, c.r.version, c.r.issued = strings.Clone(d.Network), strings.Clone(d.Node), d.Version, time.Unix(d.Issued, 0).UTC()
 	c.slug("network", d.Network)
 	c.slug("node", d.Node)
 	if d.Version == 0 {
@@ -184,54 +243,74 @@ func (c *compiler) schedules(all []Schedule) {
 	}
 }
 
-func (c *compiler) piece(s string) piece {
-	p := piece{off: uint32(c.text.Len()), n: uint8(len(s))}
-	c.text.WriteString(s)
-	return p
+// member takes the next person of the document and keeps nothing of it. An error is not about the person.
+func (c *compiler) member(m *Member) error {
+	c.reach(atMembers)
+	i := c.seen.members
+	if i == c.most.members {
+		return errMore
+	}
+	c.seen.members++
+	c.r.members = append(c.r.members, member{}) // also for one that cannot be taken: the place is the number in the document
+	path := func(field string) string { return fmt.Sprintf("members[%d]%s", i, field) }
+	if !c.checkMember(path, m) {
+		return nil
+	}
+	home, ok := c.homes[m.Home]
+	if !ok {
+		if len(c.r.homes) == math.MaxUint16 {
+			c.add("%s: more than %d homes", path(".home"), math.MaxUint16)
+			return nil
+		}
+		home = uint16(len(c.r.homes))
+		c.r.homes = append(c.r.homes, strings.Clone(m.Home))
+		c.homes[c.r.homes[home]] = home
+	}
+	c.r.members[i] = member{
+		text: c.r.text.add(m.ID, m.Name), id: uint8(len(m.ID)), name: uint8(len(m.Name)), home: home,
+		role: role(slices.Index(roleNames(), m.Role)), set: c.set(path, m.Groups), tenure: c.tenure(m.From, m.Until),
+		blocked: m.Blocked, pulse: uint16(m.PulseMS),
+	}
+	return nil
 }
 
-func (c *compiler) members(all []Member) {
+// sortMembers brings members into the order of their ids, in place; a hub sends them so.
+func (c *compiler) sortMembers() {
+	all := c.r.members
+	id := func(i uint32) string { return c.r.idOf(&all[i]) }
 	order := make([]uint32, len(all))
-	bytes := 0
-	for i := range all {
+	for i := range order {
 		order[i] = uint32(i)
-		bytes += len(all[i].ID) + min(len(all[i].Name), MaxNameBytes)
 	}
-	sort.Slice(order, func(i, k int) bool {
-		a, b := all[order[i]].ID, all[order[k]].ID
-		return a < b || (a == b && order[i] < order[k])
+	slices.SortFunc(order, func(a, b uint32) int {
+		return cmp.Or(strings.Compare(id(a), id(b)), cmp.Compare(a, b))
 	})
-	c.text.Grow(bytes)
-	c.r.members = make([]member, 0, len(all))
-	homes := map[string]uint16{"": 0}
-	c.r.homes = []string{c.r.node}
-	homes[c.r.node] = 0
-	for k, i := range order {
-		m := &all[i]
-		path := func(field string) string { return fmt.Sprintf("members[%d]%s", i, field) }
-		if k > 0 && all[order[k-1]].ID == m.ID {
-			c.add("%s: %q stands twice, first at members[%d]", path(".id"), m.ID, order[k-1])
-			continue
+	for k := 1; k < len(order); k++ {
+		if a, b := order[k-1], order[k]; id(a) == id(b) && id(a) != "" {
+			c.add("members[%d].id: %q stands twice, first at members[%d]", b, id(b), a)
 		}
-		if !c.checkMember(path, m) {
-			continue
-		}
-		home, ok := homes[m.Home]
-		if !ok {
-			if len(c.r.homes) == math.MaxUint16 {
-				c.add("%s: more than %d homes", path(".home"), math.MaxUint16)
-				continue
-			}
-			home = uint16(len(c.r.homes))
-			c.r.homes = append(c.r.homes, strings.Clone(m.Home))
-			homes[c.r.homes[home]] = home
-		}
-		c.r.members = append(c.r.members, member{
-			id: c.piece(m.ID), name: c.piece(m.Name), home: home, role: role(slices.Index(roleNames(), m.Role)),
-			set: c.set(path, m.Groups), from: m.From, until: m.Until, blocked: m.Blocked, pulse: uint32(m.PulseMS),
-		})
 	}
-	c.r.text = c.text.String()
+	for i := range order { // each cycle of the permutation moves through one spare place
+		first, at := all[i], i
+		for int(order[at]) != i {
+			next := int(order[at])
+			all[at], order[at], at = all[next], uint32(at), next
+		}
+		all[at], order[at] = first, uint32(at)
+	}
+}
+
+func (c *compiler) tenure(from, until int64) uint32 {
+	t := tenure{from, until}
+	n, ok := c.tenures[t]
+	if !ok {
+		n = uint32(len(c.r.tenures))
+		c.r.tenures = append(c.r.tenures, t)
+		if len(c.tenures) < maxShared {
+			c.tenures[t] = n
+		}
+	}
+	return n
 }
 
 // checkMember leaves the common good case without formatting a path: a quarter of a million people pass here.
@@ -256,7 +335,7 @@ func (c *compiler) checkMember(path func(string) string, m *Member) bool {
 		c.window(path(""), m.From, m.Until)
 	}
 	if len(m.Groups) > MaxMemberGroups {
-		c.most(path(".groups"), len(m.Groups), MaxMemberGroups)
+		c.within(path(".groups"), len(m.Groups), MaxMemberGroups)
 	}
 	return len(c.found)+c.more == before
 }
@@ -304,44 +383,30 @@ func (c *compiler) set(path func(string) string, groups []string) uint32 {
 	return n
 }
 
-func (c *compiler) cards(all []Card) {
-	uids := 0
-	for i := range all {
-		if strings.HasPrefix(all[i].ID, uidPrefix) {
-			uids++
-		}
+// card takes the next card of the document and keeps nothing of it. An error is not about the card.
+func (c *compiler) card(k *Card) error {
+	c.reach(atCards)
+	i := c.seen.cards
+	if i == c.most.cards {
+		return errMore
 	}
-	c.r.cards = make([]card, 0, len(all))
-	c.r.pkoc = make(map[[pkocBytes]byte]uint32, len(all)-uids)
-	c.r.uid = make(map[uidKey]uint32, uids)
-	for i := range all {
-		k := &all[i]
-		pkoc, uid, kind := parseCardID(k.ID)
-		n := uint32(len(c.r.cards))
-		var twice bool
-		switch kind {
-		case cardPKOC:
-			_, twice = c.r.pkoc[pkoc]
-			c.r.pkoc[pkoc] = n
-		case cardUID:
-			_, twice = c.r.uid[uid]
-			c.r.uid[uid] = n
-		default:
-			c.add("cards[%d].id: is no card id (pkoc: and 64, or uid: and 8, 14 or 20 lower-case hex digits)", i)
-			continue
-		}
-		if twice {
-			c.add("cards[%d].id: stands twice; one card belongs to one member", i)
-		}
-		if k.From < 0 || k.Until < 0 || (k.Until != 0 && k.Until <= k.From) {
-			c.window(fmt.Sprintf("cards[%d]", i), k.From, k.Until)
-		}
-		owner, ok := c.r.find(k.Member)
-		if !ok {
-			c.add("cards[%d].member: no member %.60q", i, k.Member)
-		}
-		c.r.cards = append(c.r.cards, card{member: owner, revoked: k.Revoked, from: k.From, until: k.Until})
+	c.seen.cards++
+	key, ok := parseCardID(k.ID)
+	if !ok {
+		c.add("cards[%d].id: is no card id (pkoc: and 64, or uid: and 8, 14 or 20 lower-case hex digits)", i)
+		return nil
 	}
+	if k.From < 0 || k.Until < 0 || (k.Until != 0 && k.Until <= k.From) {
+		c.window(fmt.Sprintf("cards[%d]", i), k.From, k.Until)
+	}
+	owner, ok := c.r.find(k.Member)
+	if !ok {
+		c.add("cards[%d].member: no member %.60q", i, k.Member)
+	}
+	if !c.r.cards.add(card{key: key, revoked: k.Revoked, member: owner, tenure: c.tenure(k.From, k.Until)}) {
+		c.add("cards[%d].id: stands twice; one card belongs to one member", i)
+	}
+	return nil
 }
 
 func (c *compiler) grants(all []Grant) {
@@ -399,7 +464,7 @@ func (c *compiler) grantPlaces(path string, g *Grant) []uint32 {
 	if len(g.Doors)+len(g.Zones) == 0 {
 		c.add("%s: names neither doors nor zones", path)
 	}
-	if !c.most(path+".doors and zones", len(g.Doors)+len(g.Zones), MaxGrantPlaces) {
+	if !c.within(path+".doors and zones", len(g.Doors)+len(g.Zones), MaxGrantPlaces) {
 		return nil
 	}
 	var out []uint32

@@ -15,14 +15,13 @@ func (r *Roster) Decide(q Query) Verdict {
 		return Verdict{Reason: NoRoster}
 	}
 	v := Verdict{RosterVersion: r.version}
-	n, ok := r.card(q.Card)
+	c, ok := r.card(q.Card)
 	if !ok {
 		v.Reason = UnknownCard
 		return v
 	}
-	c := &r.cards[n]
 	m := &r.members[c.member]
-	v.Member = r.str(m.id)
+	v.Member = r.idOf(m)
 	if v.Reason = r.barred(c, m, &q); v.Reason != "" {
 		return v
 	}
@@ -54,14 +53,15 @@ func (r *Roster) Decide(q Query) Verdict {
 // barred is what forbids whatever the grants say; empty = nothing.
 func (r *Roster) barred(c *card, m *member, q *Query) Reason {
 	now := q.Now.Unix()
+	held, stay := &r.tenures[c.tenure], &r.tenures[m.tenure]
 	switch {
 	case c.revoked:
 		return Revoked
 	case m.blocked:
 		return Blocked
-	case ended(c.until, now) || ended(m.until, now):
+	case ended(held.until, now) || ended(stay.until, now):
 		return Expired
-	case !begun(c.from, now) || !begun(m.from, now):
+	case !begun(held.from, now) || !begun(stay.from, now):
 		if q.ClockUnsure {
 			return ClockUnsure
 		}

@@ -32,6 +32,7 @@ func TestParseJSONIsStrict(t *testing.T) {
 		{"other case", strings.Replace(good, `"zone"`, `"Zone"`, 1), "unknown key"},
 		{"long s folds to s", strings.Replace(good, `"members"`, `"member`+"\u017f"+`"`, 1), "unknown key"},
 		{"escaped key", strings.Replace(good, `"zone"`, `"\u007aone"`, 1), "unknown key"},
+		{"another order", strings.Replace(good, `"network":"kith","node":"lisbon"`, `"node":"lisbon","network":"kith"`, 1), "comes too late"},
 		{"repeated key", strings.Replace(good, `"zone"`, `"node":"porto","zone"`, 1), "stands twice"},
 		{"repeated key within", strings.Replace(good, `"role"`, `"id":"eve","role"`, 1), "stands twice"},
 		{"more after the end", good + `{"network":"kith","node":"porto"}`, "more bytes"},
@@ -115,8 +116,20 @@ func FuzzParseJSON(f *testing.F) {
 		if once, _ := json.Marshal(back); !bytes.Equal(once, again) {
 			t.Fatal("writing and reading changes the document")
 		}
-		if r, err := Compile(d); err == nil {
+		r, err := Compile(d)
+		if err == nil {
 			_ = r.Decide(Query{Card: anaCard, Door: Door{ID: "front"}})
+		}
+		var streamed *Roster
+		var bad error
+		if n := allocated(func() { streamed, bad = CompileJSON(twice(b)) }); n > parseBound(len(b)) {
+			t.Fatalf("%d bytes of text made %d bytes on the way to a roster", len(b), n)
+		}
+		if (bad == nil) != (err == nil) {
+			t.Fatalf("read whole: %v; read as a stream: %v", err, bad)
+		}
+		if err == nil && !reflect.DeepEqual(plain(r), plain(streamed)) {
+			t.Fatal("read whole and as a stream, they differ")
 		}
 	})
 }

@@ -84,7 +84,7 @@ func (c *compiler) resources(all []Resource) {
 			c.add("%s.max_entry: %d is above max_day %d", path, r.MaxEntry, r.MaxDay)
 		}
 		var groups []uint32
-		if c.most(path+".groups", len(r.Groups), MaxResourceGroups) {
+		if c.within(path+".groups", len(r.Groups), MaxResourceGroups) {
 			for n, g := range r.Groups {
 				if id, ok := c.group(fmt.Sprintf("%s.groups[%d]", path, n), g); ok {
 					groups = append(groups, id)
@@ -99,7 +99,7 @@ func (c *compiler) resources(all []Resource) {
 }
 
 func (c *compiler) actions(path string, actions []string) {
-	if !c.most(path+".actions", len(actions), maxActions) {
+	if !c.within(path+".actions", len(actions), maxActions) {
 		return
 	}
 	for i, a := range actions {
@@ -171,11 +171,10 @@ func (r *Roster) Identify(q Query) (Person, Reason) {
 	if r == nil {
 		return Person{}, NoRoster
 	}
-	n, ok := r.card(q.Card)
+	c, ok := r.card(q.Card)
 	if !ok {
 		return Person{}, UnknownCard
 	}
-	c := &r.cards[n]
 	q.Door, q.Mode = Door{AllowUID: true}, ModeNormal
 	if why := r.barred(c, &r.members[c.member], &q); why != "" {
 		return Person{}, why

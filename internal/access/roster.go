@@ -14,15 +14,14 @@ type Roster struct {
 	issued        time.Time
 	zone          *time.Location
 
-	text     string
+	text     arena
 	members  []member // ascending by id
+	tenures  []tenure // shared by people and cards; the first has no bounds
 	homes    []string
 	sets     [][]uint32          // distinct sets of groups, as indexes into grantsOf
 	grantsOf [][]uint32          // grants of each group, ascending
 	own      map[uint32][]uint32 // grants of single members, ascending
-	pkoc     map[[pkocBytes]byte]uint32
-	uid      map[uidKey]uint32
-	cards    []card
+	cards    deck
 	grants   []grant // ascending by id, so that the index is the tie-breaker and order in the document cannot matter
 	places   map[string]place
 	weeks    []week
@@ -31,35 +30,21 @@ type Roster struct {
 	catalogue catalogue
 }
 
-const (
-	pkocBytes   = 32 // X coordinate of a P-256 key
-	maxUIDBytes = 10 // ISO 14443-3: 4, 7 or 10
-)
-
-// uidKey is length and bytes: a 4-byte UID never equals the beginning of a 7-byte one.
-type uidKey [1 + maxUIDBytes]byte
-
-// piece is a stretch of the text arena.
-type piece struct {
-	off uint32
-	n   uint8
-}
-
+// member is 20 bytes and, in the arena, id and name one behind the other.
 type member struct {
-	from, until int64
-	id, name    piece
-	set         uint32
-	pulse       uint32
-	home        uint16
-	role        role
-	blocked     bool
+	text    uint32
+	set     uint32
+	tenure  uint32
+	pulse   uint16 // milliseconds
+	home    uint16
+	id      uint8 // bytes
+	name    uint8 // bytes
+	role    role
+	blocked bool
 }
 
-type card struct {
-	from, until int64
-	member      uint32
-	revoked     bool
-}
+// tenure is a validity, shared by all who have the same.
+type tenure struct{ from, until int64 }
 
 type grant struct {
 	id          string
@@ -114,7 +99,7 @@ func (r *Roster) Zone() *time.Location { return r.zone }
 
 // Len is the number of members, cards and grants.
 func (r *Roster) Len() (members, cards, grants int) {
-	return len(r.members), len(r.cards), len(r.grants)
+	return len(r.members), len(r.cards.all), len(r.grants)
 }
 
 // Person finds a member by id.
@@ -134,11 +119,11 @@ func (r *Roster) Holder(cardID string) (Person, bool) {
 	if r == nil {
 		return Person{}, false
 	}
-	i, ok := r.card(cardID)
+	c, ok := r.card(cardID)
 	if !ok {
 		return Person{}, false
 	}
-	return r.person(r.cards[i].member), true
+	return r.person(c.member), true
 }
 
 // People walks all members by ascending id.
@@ -157,29 +142,24 @@ func (r *Roster) People() iter.Seq[Person] {
 
 func (r *Roster) person(i uint32) Person {
 	m := &r.members[i]
-	return Person{ID: r.str(m.id), Name: r.str(m.name), Home: r.homes[m.home], Role: m.role.String()}
+	return Person{ID: r.idOf(m), Name: r.text.text(m.text+uint32(m.id), m.name), Home: r.homes[m.home], Role: m.role.String()}
 }
 
-func (r *Roster) str(p piece) string { return r.text[p.off : p.off+uint32(p.n)] }
+func (r *Roster) idOf(m *member) string { return r.text.text(m.text, m.id) }
 
 func (r *Roster) find(id string) (uint32, bool) {
 	n := len(r.members)
-	i := sort.Search(n, func(i int) bool { return r.str(r.members[i].id) >= id })
-	if i == n || r.str(r.members[i].id) != id {
+	i := sort.Search(n, func(i int) bool { return r.idOf(&r.members[i]) >= id })
+	if i == n || r.idOf(&r.members[i]) != id {
 		return 0, false
 	}
 	return uint32(i), true
 }
 
-func (r *Roster) card(id string) (uint32, bool) {
-	pkoc, uid, kind := parseCardID(id)
-	var i uint32
-	var ok bool
-	switch kind {
-	case cardPKOC:
-		i, ok = r.pkoc[pkoc]
-	case cardUID:
-		i, ok = r.uid[uid]
+func (r *Roster) card(id string) (*card, bool) {
+	key, ok := parseCardID(id)
+	if !ok {
+		return nil, false
 	}
-	return i, ok
+	return r.cards.find(key)
 }

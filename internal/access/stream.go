@@ -6,20 +6,86 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 )
 
-// decodeDocument reads a document one list element at a time: a decoder that is asked for the whole keeps a second copy of
-// the text, up to twice its size, on a machine that has little. Keys at the top are taken exactly as they are written.
-func decodeDocument(dec *json.Decoder) (d Document, err error) {
-	if err := delimiter(dec, '{'); err != nil {
-		return d, err
+// CompileJSON compiles a document without ever holding it: open hands out its text from the beginning, twice, as ParseJSON
+// takes it. What it reads and what it returns are bound by the limits of a document; the caller proves that both readings
+// were of the bytes that the hub signed.
+func CompileJSON(open func() io.Reader) (*Roster, error) {
+	seen, err := checkShape(bounded(open()))
+	if err != nil {
+		return nil, fmt.Errorf("parsing roster: %w", err)
 	}
+	var d Document
+	c := newCompiler(&d, seen)
+	if !c.fits() {
+		return nil, c.err()
+	}
+	if err := decodeDocument(bounded(open()), &d, c.member, c.card); err != nil {
+		return nil, fmt.Errorf("parsing roster %w", err)
+	}
+	if !c.fits() {
+		return nil, c.err()
+	}
+	return c.end()
+}
+
+// errMore says that a document is not the one whose shape was looked at.
+var errMore = errors.New("more people or cards than a moment ago: its file was changed meanwhile")
+
+func bounded(r io.Reader) io.Reader { return &limited{r, MaxDocumentBytes} }
+
+// limited is a reader that says when there is more than a limit, instead of ending there.
+type limited struct {
+	r    io.Reader
+	left int64
+}
+
+func (l *limited) Read(b []byte) (int, error) {
+	n, err := l.r.Read(b)
+	if l.left -= int64(n); l.left < 0 {
+		return 0, fmt.Errorf("it exceeds the limit of %d bytes", MaxDocumentBytes)
+	}
+	return n, err
+}
+
+// decodeDocument reads a document one list element at a time: a decoder that is asked for the whole keeps a second copy of
+// the text, up to twice its size, on a machine that has little. People and cards go to whoever takes them, who keeps
+// nothing of the value; the rest goes into d. Keys at the top are taken exactly as they are written, and in the order of
+// Document's fields, so that nobody has to wait for what stands behind.
+func decodeDocument(r io.Reader, d *Document, member func(*Member) error, card func(*Card) error) error {
+	dec := json.NewDecoder(r)
+	dec.DisallowUnknownFields()
+	err := decodeFields(dec, d, member, card)
+	if err == nil {
+		if _, err = dec.Token(); err == io.EOF {
+			return nil
+		}
+		err = errors.New("more bytes after the document's end")
+	}
+	return fmt.Errorf("near byte %d: %w", dec.InputOffset(), err)
+}
+
+func decodeFields(dec *json.Decoder, d *Document, member func(*Member) error, card func(*Card) error) error {
+	if err := delimiter(dec, '{'); err != nil {
+		return err
+	}
+	last := -1
 	for dec.More() {
 		token, err := dec.Token()
 		if err != nil {
-			return d, err
+			return err
 		}
 		key, _ := token.(string)
+		at := slices.Index(fieldNames(), key)
+		switch {
+		case at < 0:
+			return fmt.Errorf("%.40q: unknown field", key)
+		case at <= last:
+			return fmt.Errorf("%q: comes too late; the order is %s", key, strings.Join(fieldNames(), ", "))
+		}
+		last = at
 		switch key {
 		case "network":
 			err = dec.Decode(&d.Network)
@@ -32,32 +98,47 @@ func decodeDocument(dec *json.Decoder) (d Document, err error) {
 		case "zone":
 			err = dec.Decode(&d.Zone)
 		case "groups":
-			err = decodeList(dec, &d.Groups, nil)
+			err = decodeList(dec, &d.Groups, MaxGroups)
 		case "members":
-			err = decodeList(dec, &d.Members, shareWords())
+			var one Member
+			err = eachElement(dec, &one, func() error {
+				groups := one.Groups
+				err := member(&one)
+				clear(groups)
+				one = Member{Groups: groups[:0]}
+				return err
+			})
 		case "cards":
-			err = decodeList(dec, &d.Cards, nil)
+			var one Card
+			err = eachElement(dec, &one, func() error {
+				err := card(&one)
+				one = Card{}
+				return err
+			})
 		case "schedules":
-			err = decodeList(dec, &d.Schedules, nil)
+			err = decodeList(dec, &d.Schedules, MaxSchedules)
 		case "grants":
-			err = decodeList(dec, &d.Grants, nil)
+			err = decodeList(dec, &d.Grants, MaxGrants)
 		case "closed":
-			err = decodeList(dec, &d.Closed, nil)
+			err = decodeList(dec, &d.Closed, MaxClosed)
 		case "resources":
-			err = decodeList(dec, &d.Resources, nil)
-		default:
-			err = errors.New("unknown field")
+			err = decodeList(dec, &d.Resources, MaxResources)
 		}
 		if err != nil {
-			return d, fmt.Errorf("%.40q: %w", key, err)
+			return fmt.Errorf("%.40q: %w", key, err)
 		}
 	}
-	return d, delimiter(dec, '}')
+	return delimiter(dec, '}')
 }
 
-// shareWords lets people of one house and of the same groups share the text of these, which each would else have for
-// themselves.
-func shareWords() func(*Member) {
+// fieldNames are Document's, in the order in which they stand.
+func fieldNames() []string {
+	return []string{"network", "node", "version", "issued", "zone", "groups", "members", "cards", "schedules", "grants", "closed", "resources"}
+}
+
+// keep returns what takes people and cards into d. People of one house and of the same groups share the text of these,
+// which each would else have for themselves.
+func keep(d *Document) (member func(*Member) error, card func(*Card) error) {
 	known := map[string]string{}
 	share := func(s *string) {
 		if have, ok := known[*s]; ok {
@@ -66,18 +147,48 @@ func shareWords() func(*Member) {
 			known[*s] = *s
 		}
 	}
-	return func(m *Member) {
+	member = func(m *Member) error {
+		if len(d.Members) == MaxMembers {
+			return fmt.Errorf("more than %d", MaxMembers)
+		}
+		d.Members = append(d.Members, *m)
+		m = &d.Members[len(d.Members)-1]
 		share(&m.Home)
 		share(&m.Role)
-		m.Groups = slices.Clone(m.Groups)
+		if m.Groups = slices.Clone(m.Groups); len(m.Groups) == 0 {
+			m.Groups = nil
+		}
 		for i := range m.Groups {
 			share(&m.Groups[i])
 		}
+		return nil
 	}
+	card = func(k *Card) error {
+		if len(d.Cards) == MaxCards {
+			return fmt.Errorf("more than %d", MaxCards)
+		}
+		d.Cards = append(d.Cards, *k)
+		return nil
+	}
+	return member, card
 }
 
-// decodeList appends the elements of a list, each after tidy has seen it; null is an empty list.
-func decodeList[T any](dec *json.Decoder, list *[]T, tidy func(*T)) error {
+// decodeList appends the elements of a list.
+func decodeList[T any](dec *json.Decoder, list *[]T, limit int) error {
+	var one T
+	return eachElement(dec, &one, func() error {
+		if len(*list) == limit {
+			return fmt.Errorf("more than %d", limit)
+		}
+		*list = append(*list, one)
+		var none T
+		one = none
+		return nil
+	})
+}
+
+// eachElement decodes the elements of a list into one place, one after the other; null is an empty list.
+func eachElement[T any](dec *json.Decoder, one *T, take func() error) error {
 	token, err := dec.Token()
 	if err != nil || token == nil {
 		return err
@@ -86,14 +197,12 @@ func decodeList[T any](dec *json.Decoder, list *[]T, tidy func(*T)) error {
 		return errors.New("want a list")
 	}
 	for dec.More() {
-		var one T
-		if err := dec.Decode(&one); err != nil {
+		if err := dec.Decode(one); err != nil {
 			return err
 		}
-		if tidy != nil {
-			tidy(&one)
+		if err := take(); err != nil {
+			return err
 		}
-		*list = append(*list, one)
 	}
 	return delimiter(dec, ']')
 }
