@@ -11,6 +11,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"strconv"
 	"strings"
 
@@ -87,11 +88,34 @@ func Describe(h Header, document []byte) Header {
 
 // Matches says whether these are the bytes the header vouches for.
 func (h Header) Matches(document []byte) error {
-	if int64(len(document)) != h.Length {
-		return fmt.Errorf("checking roster %d: %d bytes instead of %d: %w", h.Version, len(document), h.Length, ErrDocument)
+	p := h.Proof()
+	_, _ = p.Write(document) // the verdict is Err's
+	return p.Err()
+}
+
+// Proof compares bytes with a header as they go by, so that nobody has to hold a document to check it.
+type Proof struct {
+	header Header
+	hash   hash.Hash
+	n      int64
+}
+
+// Proof begins before the document's first byte.
+func (h Header) Proof() *Proof { return &Proof{header: h, hash: sha256.New()} }
+
+// Write takes the next bytes; it never fails.
+func (p *Proof) Write(b []byte) (int, error) {
+	p.n += int64(len(b))
+	return p.hash.Write(b)
+}
+
+// Err says why what was written is not the document; nil if it is.
+func (p *Proof) Err() error {
+	if p.n != p.header.Length {
+		return fmt.Errorf("checking roster %d: %d bytes instead of %d: %w", p.header.Version, p.n, p.header.Length, ErrDocument)
 	}
-	if sha256.Sum256(document) != h.Hash {
-		return fmt.Errorf("checking roster %d: other hash: %w", h.Version, ErrDocument)
+	if [sha256.Size]byte(p.hash.Sum(nil)) != p.header.Hash {
+		return fmt.Errorf("checking roster %d: other hash: %w", p.header.Version, ErrDocument)
 	}
 	return nil
 }

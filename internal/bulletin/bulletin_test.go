@@ -71,6 +71,33 @@ func TestTicketNoteHasExactlyTheAgreedText(t *testing.T) {
 	}
 }
 
+func TestAProofTakesADocumentInPieces(t *testing.T) {
+	doc := bytes.Repeat([]byte("kith"), 1000)
+	h := Describe(Header{Version: 3}, doc)
+	p := h.Proof()
+	for rest := doc; len(rest) > 0; {
+		n := min(len(rest), 7)
+		if err := p.Err(); !errors.Is(err, ErrDocument) {
+			t.Fatalf("proved with %d bytes to come: %v", len(rest), err)
+		}
+		if m, err := p.Write(rest[:n]); m != n || err != nil {
+			t.Fatal(m, err)
+		}
+		rest = rest[n:]
+	}
+	if err := p.Err(); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = p.Write([]byte("k"))
+	if err := p.Err(); !errors.Is(err, ErrDocument) {
+		t.Fatalf("one byte more: %v", err)
+	}
+	doc[5] ^= 1
+	if err := h.Matches(doc); !errors.Is(err, ErrDocument) {
+		t.Fatalf("one bit less: %v", err)
+	}
+}
+
 func TestOnlyAKnownKeyCounts(t *testing.T) {
 	s, _ := hub(t, "hub")
 	other, otherKey := hub(t, "hub")
