@@ -13,11 +13,24 @@ import (
 type disk interface {
 	// Read returns at most limit bytes of a file, and an error if there are more. A missing file is fs.ErrNotExist.
 	Read(name string, limit int64) ([]byte, error)
+	// Open opens a file for reading. A missing file is fs.ErrNotExist.
+	Open(name string) (file, error)
+	// Create creates or empties a file, to be written and read.
+	Create(name string) (file, error)
 	// Write creates or empties a file, fills it and syncs it.
 	Write(name string, parts ...[]byte) error
 	Rename(from, to string) error
+	Remove(name string) error
 	// SyncDir makes renames durable.
 	SyncDir() error
+}
+
+// file is one that is too large to be held in memory. Write appends.
+type file interface {
+	io.ReaderAt
+	io.WriteCloser
+	Size() (int64, error)
+	Sync() error
 }
 
 // replace puts new content under a name so that a power cut at any moment leaves the old content or the new one, never
@@ -27,11 +40,16 @@ func replace(d disk, name string, parts ...[]byte) error {
 	if err := d.Write(tmp, parts...); err != nil {
 		return fmt.Errorf("writing %s: %w", tmp, err)
 	}
-	if err := d.Rename(tmp, name); err != nil {
-		return fmt.Errorf("moving %s into place: %w", tmp, err)
+	return move(d, tmp, name)
+}
+
+// move puts a file whose bytes are durable under another name; the move is durable on return.
+func move(d disk, from, to string) error {
+	if err := d.Rename(from, to); err != nil {
+		return fmt.Errorf("moving %s into place: %w", from, err)
 	}
 	if err := d.SyncDir(); err != nil {
-		return fmt.Errorf("syncing the directory of %s: %w", name, err)
+		return fmt.Errorf("syncing the directory of %s: %w", to, err)
 	}
 	return nil
 }
@@ -59,6 +77,32 @@ func readLimited(path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
+func (f folder) Open(name string) (file, error) {
+	return opened(os.Open(filepath.Join(string(f), name)))
+}
+
+func (f folder) Create(name string) (file, error) {
+	return opened(os.OpenFile(filepath.Join(string(f), name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600))
+}
+
+// sized adds to a file what the interface asks of it.
+type sized struct{ *os.File }
+
+func opened(f *os.File, err error) (file, error) {
+	if err != nil {
+		return nil, err
+	}
+	return sized{f}, nil
+}
+
+func (f sized) Size() (int64, error) {
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return info.Size(), nil
+}
+
 func (f folder) Write(name string, parts ...[]byte) (err error) {
 	file, err := os.OpenFile(filepath.Join(string(f), name), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -76,6 +120,8 @@ func (f folder) Write(name string, parts ...[]byte) (err error) {
 func (f folder) Rename(from, to string) error {
 	return os.Rename(filepath.Join(string(f), from), filepath.Join(string(f), to))
 }
+
+func (f folder) Remove(name string) error { return os.Remove(filepath.Join(string(f), name)) }
 
 func (f folder) SyncDir() (err error) {
 	dir, err := os.Open(string(f))

@@ -3,7 +3,9 @@ package roster
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"kith/internal/bulletin"
@@ -34,7 +36,7 @@ const maxElapsed = 30 * 365 * 24 * 3600
 
 // loadRoster verifies the stored roster as if it came from the hub today: a disk is no better witness than a network.
 func (s *Store) loadRoster() error {
-	b, err := s.disk.Read(rosterName, rosterFileLimit)
+	f, err := s.disk.Open(rosterName)
 	if missing(err) {
 		if s.floor > 0 {
 			return fmt.Errorf("reading roster: version %d was accepted, but its file is gone; it must come from the hub again", s.floor)
@@ -44,9 +46,10 @@ func (s *Store) loadRoster() error {
 	if err != nil {
 		return fmt.Errorf("reading roster: %w", err)
 	}
-	note, document, ok := split(b)
-	if !ok {
-		return fmt.Errorf("reading roster: the file is torn; it must come from the hub again")
+	defer f.Close()
+	note, document, err := stored(f)
+	if err != nil {
+		return fmt.Errorf("reading roster: %w; it must come from the hub again", err)
 	}
 	h, r, err := s.verify(note, document)
 	if err != nil {
@@ -60,20 +63,39 @@ func (s *Store) loadRoster() error {
 	return nil
 }
 
-// split cuts a stored file into note and document. A note is text, an empty line and signatures; one more empty line
-// ends it.
-func split(b []byte) (note, document []byte, ok bool) {
-	head := b[:min(len(b), bulletin.MaxNoteBytes+1)]
+// stored finds note and document in a file.
+func stored(f file) (note []byte, document *Document, err error) {
+	size, err := f.Size()
+	if err != nil {
+		return nil, nil, err
+	}
+	if size > rosterFileLimit {
+		return nil, nil, fmt.Errorf("%s has %d bytes and exceeds the limit of %d", rosterName, size, rosterFileLimit)
+	}
+	head := make([]byte, min(size, bulletin.MaxNoteBytes+1))
+	if _, err := io.ReadFull(io.NewSectionReader(f, 0, size), head); err != nil {
+		return nil, nil, err
+	}
+	note, ok := split(head)
+	if !ok {
+		return nil, nil, errors.New("the file is torn")
+	}
+	begin := len(note) + 1
+	return note, &Document{head: head[:begin], file: f, size: size - int64(begin)}, nil
+}
+
+// split finds the note at the beginning of a stored file. A note is text, an empty line and signatures; one more empty line
+// ends it, and the document begins.
+func split(head []byte) (note []byte, ok bool) {
 	text := bytes.Index(head, []byte("\n\n"))
 	if text < 0 {
-		return nil, nil, false
+		return nil, false
 	}
 	sigs := bytes.Index(head[text+2:], []byte("\n\n"))
 	if sigs < 0 {
-		return nil, nil, false
+		return nil, false
 	}
-	end := text + 2 + sigs + 1
-	return b[:end], b[end+1:], true
+	return head[:text+2+sigs+1], true
 }
 
 // loadTicket takes the stored ticket back, with the time that passed since as the clock file has it.

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ import (
 // Files of the store and the most that is read from them.
 const (
 	rosterName      = "roster.signed"
+	partsName       = "roster.parts" // a roster on its way
 	ticketName      = "roster.ticket"
 	clockName       = "roster.clock"
 	clockLimit      = 4 << 10 // bytes
@@ -41,6 +43,9 @@ var (
 	ErrContent = errors.New("document says something else than its signed header")
 	ErrAhead   = errors.New("vouches for a newer roster than is held: fetch that first")
 )
+
+// errUnread is a disk that does not give back a document.
+var errUnread = errors.New("its file cannot be read")
 
 // Options of a store.
 type Options struct {
@@ -57,6 +62,8 @@ type Store struct {
 	start   time.Time
 	current atomic.Pointer[access.Roster]
 
+	unreadable atomic.Bool // the disk took parts of a roster and did not give them back
+
 	mu      sync.Mutex // guards what follows
 	held    bulletin.Header
 	note    []byte
@@ -68,7 +75,7 @@ type Store struct {
 	broken  error  // why the files could not be used, until they were replaced
 	unsaved error  // why something could not be written last time
 
-	unwritten [][]byte // the roster in force, while the disk does not take it
+	unwritten *Document // the roster in force, while the disk does not take it
 }
 
 // Open loads what a former life left. Broken files are no reason not to start: see Status.
@@ -83,6 +90,7 @@ func Open(o Options) (*Store, error) {
 func openOn(d disk, o Options) (*Store, error) {
 	s := &Store{o: o, disk: d, start: time.Now()}
 	s.lease.low = o.Built.Unix()
+	_ = d.Remove(partsName) // what stays is emptied by the next
 	var trouble []error
 	if err := s.loadClock(); err != nil {
 		trouble = append(trouble, err)
@@ -167,10 +175,18 @@ func (s *Store) Status() Status {
 // Install verifies a signed roster, makes it durable and puts it in force. Installing again what is held is no error. A disk
 // that takes nothing must not keep a revoked card working: the roster is then in force in memory alone, Run writes it down
 // as soon as it can be, and Status says so meanwhile. A power cut before that brings the older one back until the hub offers
-// the newer again.
-func (s *Store) Install(note, document []byte) error {
+// the newer again. The document is used up.
+func (s *Store) Install(note []byte, document *Document) error {
+	defer document.drop()
+	if err := document.settle(); err != nil {
+		s.unreadable.Store(true)
+		return fmt.Errorf("installing roster: %w", err)
+	}
 	h, r, err := s.verify(note, document)
 	if err != nil {
+		if document.file != nil && (errors.Is(err, errUnread) || errors.Is(err, bulletin.ErrDocument)) {
+			s.unreadable.Store(true) // these bytes were right when they came
+		}
 		return fmt.Errorf("installing roster: %w", err)
 	}
 	s.mu.Lock()
@@ -181,7 +197,7 @@ func (s *Store) Install(note, document []byte) error {
 	if err := s.forward(h); err != nil {
 		return fmt.Errorf("installing roster: %w", err)
 	}
-	s.unwritten = [][]byte{bytes.Clone(note), []byte("\n"), bytes.Clone(document)}
+	s.unwritten = document
 	failed := s.write()
 	s.put(h, r, note)
 	s.lease.witness(h.Issued, s.mono())
@@ -210,7 +226,7 @@ func (s *Store) write() error {
 	if s.unwritten == nil {
 		return nil
 	}
-	if err := replace(s.disk, rosterName, s.unwritten...); err != nil {
+	if err := s.unwritten.store(s.disk, rosterName); err != nil {
 		s.unsaved = err
 		return err
 	}
@@ -236,24 +252,46 @@ func (s *Store) put(h bulletin.Header, r *access.Roster, note []byte) {
 	s.current.Store(r)
 }
 
-// verify checks signature, place, bytes and content, cheapest first, and needs no lock.
-func (s *Store) verify(note, document []byte) (bulletin.Header, *access.Roster, error) {
+// verify checks signature, place, bytes and content, and needs no lock. The text is read twice, and both times proved: a
+// disk is no better witness than a network.
+func (s *Store) verify(note []byte, document *Document) (bulletin.Header, *access.Roster, error) {
 	h, err := s.VerifyHeader(note)
 	if err != nil {
 		return h, nil, err
 	}
-	if err := h.Matches(document); err != nil {
-		return h, nil, err
+	if !bytes.Equal(document.head, append(bytes.Clone(note), '\n')) {
+		return h, nil, fmt.Errorf("the document came with another note: %w", ErrContent)
 	}
-	d, err := access.ParseJSON(document)
+	var text io.Reader
+	var proofs []*bulletin.Proof
+	r, err := access.CompileJSON(func() io.Reader {
+		p := h.Proof()
+		text, proofs = io.TeeReader(document.read(), p), append(proofs, p)
+		return text
+	})
+	if _, err := io.Copy(io.Discard, text); err != nil { // what it left when it gave up
+		return h, nil, fmt.Errorf("%w: %w", errUnread, err)
+	}
+	for _, p := range proofs {
+		if err := p.Err(); err != nil {
+			return h, nil, err
+		}
+	}
 	if err != nil {
 		return h, nil, err
 	}
-	if d.Network != h.Network || d.Node != h.Node || d.Version != h.Version || d.Issued != h.Issued {
-		return h, nil, fmt.Errorf("document is %s/%s %d issued %d: %w", d.Network, d.Node, d.Version, d.Issued, ErrContent)
+	if r.Network() != h.Network || r.Node() != h.Node || r.Version() != h.Version || r.Issued().Unix() != h.Issued {
+		return h, nil, fmt.Errorf("document is %s/%s %d issued %d: %w", r.Network(), r.Node(), r.Version(), r.Issued().Unix(), ErrContent)
 	}
-	r, err := access.Compile(d)
-	return h, r, err
+	return h, r, nil
+}
+
+// spool is where the parts of a roster on its way may lie; nil: in memory, because the disk does not give back what it takes.
+func (s *Store) spool() disk {
+	if s == nil || s.unreadable.Load() {
+		return nil
+	}
+	return s.disk
 }
 
 // VerifyHeader checks a roster note alone, so that parts are asked for only after the hub has vouched for them.

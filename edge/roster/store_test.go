@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,9 +84,18 @@ func (h testHub) roster(t testing.TB, version uint64, member string) (signed, do
 func (h testHub) install(t testing.TB, s *Store, version uint64, member string) {
 	t.Helper()
 	signed, doc := h.roster(t, version, member)
-	if err := s.Install(signed, doc); err != nil {
+	if err := install(s, signed, doc); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// install puts a whole document in force that never saw the disk.
+func install(s *Store, note, text []byte) error {
+	doc := newDocument(nil, note)
+	if err := doc.add(text); err != nil {
+		return err
+	}
+	return s.Install(note, doc)
 }
 
 func (h testHub) signTicket(t testing.TB, version uint64, issued, life int64) []byte {
@@ -146,7 +154,7 @@ func TestEveryRosterThatMustNotComeInIsRefused(t *testing.T) {
 			s := hub.open(t, newPaper())
 			hub.install(t, s, 5, "ana")
 			n, d := c.make(t)
-			err := s.Install(n, d)
+			err := install(s, n, d)
 			if err == nil || (c.want != nil && !errors.Is(err, c.want)) {
 				t.Fatalf("got %v, want %v", err, c.want)
 			}
@@ -174,11 +182,11 @@ func TestALostRosterFileDoesNotOpenTheWayBack(t *testing.T) {
 		t.Fatal("a lost file went unnoticed")
 	}
 	n, doc := hub.roster(t, 4, "ana")
-	if err := s.Install(n, doc); !errors.Is(err, ErrOlder) {
+	if err := install(s, n, doc); !errors.Is(err, ErrOlder) {
 		t.Fatalf("rolled back: %v", err)
 	}
 	n, doc = hub.roster(t, 5, "eve")
-	if err := s.Install(n, doc); !errors.Is(err, ErrFork) {
+	if err := install(s, n, doc); !errors.Is(err, ErrFork) {
 		t.Fatalf("took other content: %v", err)
 	}
 	hub.install(t, s, 5, "ana")
@@ -232,14 +240,14 @@ func TestADiskThatCannotBeWrittenKeepsNoRevokedCardWorking(t *testing.T) {
 	hub.install(t, s, 5, "ana")
 	d.left = 0
 	n, doc := hub.roster(t, 6, "ben")
-	if err := s.Install(n, doc); !errors.Is(err, errCut) {
+	if err := install(s, n, doc); !errors.Is(err, errCut) {
 		t.Fatalf("the failure was not said: %v", err)
 	}
 	if s.Held().Version != 6 || s.Current().Version() != 6 || s.Status().Broken == nil {
 		t.Fatal("the new roster is not in force, or nobody is told that it is in memory only")
 	}
 	older, oldDoc := hub.roster(t, 5, "ana")
-	if err := s.Install(older, oldDoc); !errors.Is(err, ErrOlder) {
+	if err := install(s, older, oldDoc); !errors.Is(err, ErrOlder) {
 		t.Fatalf("memory went back: %v", err)
 	}
 	if err := s.InstallTicket(hub.signTicket(t, 6, 200, 3600)); !errors.Is(err, errCut) || !s.Freshness().Fresh {
@@ -442,14 +450,25 @@ func TestARealFolderKeepsARosterAcrossARestart(t *testing.T) {
 	}
 	hub.install(t, s, 5, "ana")
 	hub.ticket(t, s, 5, 10, 3600)
-	if err := os.WriteFile(filepath.Join(o.Dir, rosterName+".new"), []byte("half"), 0o600); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{rosterName + ".new", partsName} {
+		if err := os.WriteFile(filepath.Join(o.Dir, name), []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
 	again, err := Open(o)
 	if err != nil || again.Held().Version != 5 || !again.Freshness().Fresh || again.Status().Broken != nil {
 		t.Fatalf("%v %+v", err, again.Status())
 	}
-	hub.install(t, again, 6, "ben")
+	if _, err := os.Stat(filepath.Join(o.Dir, partsName)); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("names of people were left in a half-written file: %v", err)
+	}
+	if err := hub.deliver(t, again, 6, "ben"); err != nil || again.Status().Broken != nil {
+		t.Fatal(err, again.Status().Broken)
+	}
+	third, err := Open(o)
+	if err != nil || third.Held().Version != 6 {
+		t.Fatalf("%v %+v", err, third.Status())
+	}
 	for _, e := range []string{rosterName, ticketName, clockName} {
 		info, err := os.Stat(filepath.Join(o.Dir, e))
 		if err != nil || info.Mode().Perm() != 0o600 {
@@ -459,70 +478,6 @@ func TestARealFolderKeepsARosterAcrossARestart(t *testing.T) {
 	o.Dir = filepath.Join(o.Dir, "none")
 	if _, err := Open(o); err == nil {
 		t.Fatal("opened a directory that is not there")
-	}
-}
-
-func TestAssemblerTakesPartsOnceAndInOrder(t *testing.T) {
-	doc := bytes.Repeat([]byte("kith"), bulletin.PartBytes/2+7)
-	h := bulletin.Describe(bulletin.Header{Network: "kith", Node: "lisbon", Version: 2}, doc)
-	older := bulletin.Describe(bulletin.Header{Network: "kith", Node: "lisbon", Version: 1}, doc)
-	var a Assembler
-	if _, _, wanted := a.Next(); wanted {
-		t.Fatal("wants a part of nothing")
-	}
-	if !a.Offer(h, []byte("note")) || a.Offer(older, nil) {
-		t.Fatal("the newer offer must win")
-	}
-	for n := range h.Parts() {
-		got, part, wanted := a.Next()
-		if got != h || part != n || !wanted {
-			t.Fatalf("wants %v %d %t", got, part, wanted)
-		}
-		for _, other := range []int{n - 1, n + 1} {
-			if _, d, err := a.Part(h, other, bulletin.Part(doc, other)); d != nil || err != nil {
-				t.Fatalf("part %d while %d is wanted: %v", other, n, err)
-			}
-		}
-		if _, d, err := a.Part(older, n, bulletin.Part(doc, n)); d != nil || err != nil {
-			t.Fatal("a part of another document was looked at")
-		}
-		a.Offer(h, []byte("note")) // the same offer again must not start anew
-		note, got2, err := a.Part(h, n, bulletin.Part(doc, n))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if last := n == h.Parts()-1; last != (got2 != nil) || (last && (!bytes.Equal(got2, doc) || string(note) != "note")) {
-			t.Fatalf("part %d of %d: done %t", n, h.Parts(), got2 != nil)
-		}
-	}
-	if _, _, wanted := a.Next(); wanted {
-		t.Fatal("still wants after the end")
-	}
-}
-
-func TestAssemblerRefusesWrongPartsAndStartsAnew(t *testing.T) {
-	doc := bytes.Repeat([]byte("k"), bulletin.PartBytes+1)
-	h := bulletin.Describe(bulletin.Header{Version: 2}, doc)
-	var a Assembler
-	a.Offer(h, nil)
-	if _, _, err := a.Part(h, 0, doc[:7]); !errors.Is(err, bulletin.ErrDocument) {
-		t.Fatalf("a short part: %v", err)
-	}
-	a.Offer(h, nil)
-	if _, _, err := a.Part(h, 0, doc); !errors.Is(err, bulletin.ErrDocument) {
-		t.Fatalf("a long part: %v", err)
-	}
-	a.Offer(h, nil)
-	_, _, _ = a.Part(h, 0, doc[:bulletin.PartBytes])
-	if _, d, err := a.Part(h, 1, []byte("x")); d != nil || !errors.Is(err, bulletin.ErrDocument) {
-		t.Fatalf("a document with another hash: %v", err)
-	}
-	if _, _, wanted := a.Next(); wanted {
-		t.Fatal("goes on with a document that is wrong")
-	}
-	h.Length = bulletin.MaxDocumentBytes + 1
-	if a.Offer(h, nil) {
-		t.Fatal("a document beyond the limit is taken")
 	}
 }
 
@@ -630,9 +585,9 @@ func FuzzSplit(f *testing.F) {
 	f.Add(append(append(bytes.Clone(n), '\n'), d...))
 	f.Add([]byte("\n\n\n\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		note, doc, ok := split(b)
-		if ok && !bytes.Equal(append(append(bytes.Clone(note), '\n'), doc...), b) {
-			t.Fatal("note and document are not the file")
+		note, ok := split(b)
+		if ok && (!bytes.HasPrefix(b, append(bytes.Clone(note), '\n')) || note[len(note)-1] != '\n') {
+			t.Fatal("the note is not the file's beginning")
 		}
 	})
 }
@@ -645,20 +600,4 @@ func FuzzFile(f *testing.F) {
 			t.Fatal("neither a roster nor an error, or both")
 		}
 	})
-}
-
-func ExampleAssembler() {
-	doc := []byte(`{"network":"kith","node":"lisbon"}`)
-	h := bulletin.Describe(bulletin.Header{Network: "kith", Node: "lisbon", Version: 1}, doc)
-	var a Assembler
-	a.Offer(h, []byte("the signed note"))
-	for {
-		header, part, wanted := a.Next()
-		if !wanted {
-			break
-		}
-		_, whole, err := a.Part(header, part, bulletin.Part(doc, part)) // as the hub answers
-		fmt.Println(len(whole), err)
-	}
-	// Output: 34 <nil>
 }
