@@ -94,7 +94,7 @@ func (w *world) inputs(hide func(line []byte) bool) Files {
 	return w.cutAt(nil, 110, hide)
 }
 
-// inputsAfter cuts the next period, and shows what its entries correct.
+// inputsAfter cuts the next period, and shows what its entries correct and what was put off.
 func (w *world) inputsAfter(previous *Closing, day settlement.Day) Files {
 	w.t.Helper()
 	return w.cutAt(previous, day, none)
@@ -104,9 +104,12 @@ func (w *world) cutAt(previous *Closing, day settlement.Day, hide func(line []by
 	w.t.Helper()
 	var points []settlement.Checkpoint
 	var before *settlement.Cut
-	from := map[string]uint64{}
+	from, late := map[string]uint64{}, map[Address]bool{}
 	if previous != nil {
 		before = previous.Cut
+		for _, a := range must(ParseCarry("carry", previous.Carried())).Later {
+			late[a] = true
+		}
 		for _, c := range before.Checkpoints {
 			from[c.Journal] = c.Size
 		}
@@ -124,7 +127,7 @@ func (w *world) cutAt(previous *Closing, day settlement.Day, hide func(line []by
 		x := NewExcerpt(origin, from[origin], uint64(len(w.lines[node])))
 		for k, line := range w.lines[node] {
 			hashes = append(hashes, tlog.RecordHash(line))
-			if Economic(line) && !hide(line) && (uint64(k) >= from[origin] || corrected[uint64(k)]) {
+			if Economic(line) && !hide(line) && (uint64(k) >= from[origin] || corrected[uint64(k)] || late[Address{origin, uint64(k)}]) {
 				x.Show(line)
 			} else {
 				x.Hide(0, tlog.RecordHash(line))

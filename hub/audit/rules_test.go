@@ -118,6 +118,20 @@ func TestANonceIsForgottenOnlyWithTheDaysThatItCouldBeCopiedFrom(t *testing.T) {
 	}
 }
 
+func TestAnEntryThatWasPutOffWaitsUntilItIsShown(t *testing.T) {
+	w := ledgerless(t)
+	w.bed(0, "bb", 3, 115, "", "") // the edge's clock was ahead
+	first, _ := w.after(nil, "p1", 110)
+	hidden := must(Start(w.cutAt(first, 120, func([]byte) bool { return true }), "p2"))
+	if hidden.owed("bb", "aa") != 0 || len(hidden.Set.Later) != 1 {
+		t.Fatalf("%+v", hidden.Set)
+	}
+	shown := must(Start(w.cutAt(first, 120, none), "p2"))
+	if shown.owed("bb", "aa") != 3 || len(shown.Set.Later) != 0 {
+		t.Fatalf("%+v", shown.Set)
+	}
+}
+
 func TestWhatMadeNoObligationIsNotTakenBackByALaterCorrection(t *testing.T) {
 	w := ledgerless(t)
 	w.bed(0, "bb", 7, 100, "", "ffffffffffffffffffffffffffffffff/9") // corrects nothing: counts nothing

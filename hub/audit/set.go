@@ -118,7 +118,6 @@ func (s *Set) fill(g *Ground, list []settlement.Obligation, later []settlement.E
 	for _, e := range later {
 		s.Later = append(s.Later, Address{e.Journal, e.Index})
 	}
-	slices.SortFunc(s.Later, Address.compare)
 	s.remember(g, r)
 	return nil
 }
@@ -137,7 +136,13 @@ func (s *Set) remember(g *Ground, r *reading) {
 		for k, day := range o.Used {
 			s.Used[k] = day
 		}
+		for _, a := range o.Later { // an entry that was put off waits until it is shown: it cannot be dropped by hiding it
+			if _, shown := r.entries[a]; !shown {
+				s.Later = append(s.Later, a)
+			}
+		}
 	}
+	s.Later = sorted(s.Later)
 	maps.DeleteFunc(s.Used, func(_ nonceKey, day settlement.Day) bool { return day < g.Cut.Day-NonceDays })
 	s.Void, s.Idle = sorted(s.Void), sorted(s.Idle)
 }
