@@ -163,6 +163,17 @@ func (b *book) taps(edge string) []*bookTap {
 	return out
 }
 
+// leaves of an edge, in their order.
+func (b *book) leaves(edge string) []event.Leaf {
+	var out []event.Leaf
+	for _, l := range b.ofEdge(edge) {
+		for _, leaf := range l.leaves {
+			out = append(out, leaf.leaf)
+		}
+	}
+	return out
+}
+
 // rootAt is the RFC 6962 tree head over the first n leaves (section 2.1).
 func (l *bookLog) rootAt(n uint64) (string, error) {
 	if n > uint64(len(l.leaves)) {

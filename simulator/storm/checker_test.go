@@ -1,11 +1,14 @@
 package storm
 
 import (
+	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"kith/edge/gate"
+	"kith/internal/event"
 )
 
 // Bounds of the matching.
@@ -53,6 +56,7 @@ const (
 type tally struct {
 	pulses, grants, matched     int
 	killedBetween, denied, long int // grants without a pulse of their own, by reason
+	stuck                       int // likewise: the door itself says that the release came too late or found no lock
 	unrecorded                  int // pulses of a lenient door that a kill took the record of
 	receipts, leaves            int
 }
@@ -62,7 +66,8 @@ type tally struct {
 // The matching: a grant leaf belongs to the pulse that follows it, at most recordMost and handOver later, before any other
 // grant of that edge; every pulse has exactly one. A grant without a pulse stands only where its process was killed between
 // record and release, or where the lock was released already, or where a strict door says in its next leaf about this card
-// that it stayed shut. A lenient door may move without a record only within the bound before a kill.
+// that it stayed shut (and was killed before any leaf of its could, if the disk was that slow), or where the door says that it
+// was stuck. A lenient door may move without a record only within the bound before a kill.
 func examine(b *book, seen []witness) ([]finding, tally) {
 	var out []finding
 	var sum tally
@@ -71,7 +76,7 @@ func examine(b *book, seen []witness) ([]finding, tally) {
 	for i := range seen {
 		w := &seen[i]
 		b.checkReceipts(w, found, &sum)
-		m := match{w: w, taps: b.taps(w.edge), found: found, sum: &sum}
+		m := match{w: w, taps: b.taps(w.edge), leaves: b.leaves(w.edge), found: found, sum: &sum}
 		m.touched()
 		m.grants()
 	}
@@ -135,10 +140,11 @@ func (b *book) checkReceipts(w *witness, found report, sum *tally) {
 
 // match joins pulses, grants and presentations of one edge.
 type match struct {
-	w     *witness
-	taps  []*bookTap
-	found report
-	sum   *tally
+	w      *witness
+	taps   []*bookTap
+	leaves []event.Leaf
+	found  report
+	sum    *tally
 }
 
 // touched wants a card before every movement of a lock, and a presentation of the very card behind every grant.
@@ -211,14 +217,45 @@ func (m *match) grants() {
 		switch {
 		case m.killed(g.at.Add(-rounding), limit):
 			m.sum.killedBetween++
+		case m.w.strict && m.lastOfItsLife(g) && m.killed(g.at, limit.Add(recordMost)):
+			m.sum.killedBetween++ // the refusal was waiting behind its record
+		case m.stuck(g, limit):
+			m.sum.stuck++
 		case m.refused(g):
 			m.sum.denied++
 		case m.released(g.at):
 			m.sum.long++
 		default:
-			m.found(foundGrant, "%s: grant at %s did not move the lock", m.w.edge, g.at.Format(time.StampMilli))
+			m.found(foundGrant, "%s: grant at %s did not move the lock; %s", m.w.edge, g.at.Format(time.StampMilli), m.around(g))
 		}
 	}
+}
+
+// around tells what happened near a grant, for whoever has to find out why.
+func (m *match) around(g *bookTap) string {
+	var b strings.Builder
+	near := func(at time.Time) bool { return at.Sub(g.at).Abs() < 10*time.Second }
+	for _, k := range m.w.kills {
+		if near(k.from) {
+			fmt.Fprintf(&b, "killed %+d to %+d ms; ", k.from.Sub(g.at).Milliseconds(), k.to.Sub(g.at).Milliseconds())
+		}
+	}
+	for _, p := range m.w.movements {
+		if near(p.on) {
+			fmt.Fprintf(&b, "lock %+d to %+d ms; ", p.on.Sub(g.at).Milliseconds(), p.off.Sub(g.at).Milliseconds())
+		}
+	}
+	for _, t := range m.taps {
+		if near(t.at) {
+			fmt.Fprintf(&b, "%s %s of %s at %+d ms, same card %t; ", t.body.Verdict, t.body.Reason, t.boot, t.at.Sub(g.at).Milliseconds(), t.card == g.card)
+		}
+	}
+	for _, l := range m.leaves {
+		if at := time.UnixMilli(l.At); l.Commitment == nil && near(at) {
+			fmt.Fprintf(&b, "%s of %s at %+d ms %s; ", l.Kind, l.Boot, at.Sub(g.at).Milliseconds(), l.Body)
+		}
+	}
+	return b.String()
 }
 
 // killed says whether the process died of the storm within a time.
@@ -239,6 +276,21 @@ func (m *match) refused(g *bookTap) bool {
 		}
 	}
 	return false
+}
+
+// lastOfItsLife says whether nothing of the same start is written behind a grant.
+func (m *match) lastOfItsLife(g *bookTap) bool {
+	return !slices.ContainsFunc(m.leaves, func(l event.Leaf) bool { return l.Boot == g.boot && l.Mono > g.mono }) &&
+		!slices.ContainsFunc(m.taps, func(t *bookTap) bool { return t.boot == g.boot && t.mono > g.mono }) // leaves of people carry no mono
+}
+
+// stuck says whether the door of the same start says by then that it could not be released.
+func (m *match) stuck(g *bookTap, by time.Time) bool {
+	return slices.ContainsFunc(m.leaves, func(l event.Leaf) bool {
+		var d event.Door
+		return l.Kind == event.KindDoor && l.Boot == g.boot && l.Mono > g.mono && !time.UnixMilli(l.At).After(by) &&
+			json.Unmarshal(l.Body, &d) == nil && d.State == "stuck"
+	})
 }
 
 // released says whether the lock was let go already when the grant came: the release is then longer, and no movement.

@@ -200,8 +200,8 @@ func (s *storm) judge(t *testing.T, export []byte) {
 		}
 		t.Errorf("%s: %s", f.kind, f.text)
 	}
-	t.Logf("%d leaves, %d receipts held at some moment; %d pulses, %d grants, %d matched one to one; without a pulse: %d killed between record and release, %d refused by a strict door, %d while released; %d pulses of the lenient door lost their record in a kill",
-		sum.leaves, sum.receipts, sum.pulses, sum.grants, sum.matched, sum.killedBetween, sum.denied, sum.long, sum.unrecorded)
+	t.Logf("%d leaves, %d receipts held at some moment; %d pulses, %d grants, %d matched one to one; without a pulse: %d killed between record and release, %d refused by a strict door, %d while released, %d where the door said that it was stuck; %d pulses of the lenient door lost their record in a kill",
+		sum.leaves, sum.receipts, sum.pulses, sum.grants, sum.matched, sum.killedBetween, sum.denied, sum.long, sum.stuck, sum.unrecorded)
 	if sum.matched < 50 || sum.receipts < 20 {
 		t.Errorf("too little happened for a proof: %+v", sum)
 	}
