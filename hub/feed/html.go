@@ -42,6 +42,7 @@ type pageView struct {
 	Corrections                       []Correction
 	Rules                             []InForce
 	Explain, Check                    string
+	Against                           bool // something was offered, or aimed at
 }
 
 // html writes the release as one page that needs nothing else: no script, no font, no address.
@@ -53,6 +54,7 @@ func (r *Release) html() ([]byte, error) {
 	if r.StatementDigest == "" {
 		p.Digest = ""
 	}
+	p.Against = slices.ContainsFunc(p.Sections, func(s section) bool { return s.Offers || s.Aims })
 	for _, h := range r.Houses {
 		p.Houses = append(p.Houses, houseRow{v.house[h.ID], h.Missing})
 	}

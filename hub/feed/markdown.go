@@ -83,7 +83,7 @@ func (r *Release) explain() string {
 		"the fractions are exact.", r.Privacy.MinMembers, r.Privacy.DominancePercent)
 }
 
-const checkWords = "A note signed by the hub names the SHA-256 of report.md, report.html and report.json. What was cleared can be " +
+const checkWords = "A note signed by the operator names the SHA-256 of report.md, report.html and report.json. What was cleared can be " +
 	"recomputed by anyone from the audit bundle of the period."
 
 // md writes text so that Markdown shows it as it is.

@@ -166,6 +166,8 @@ type section struct {
 	Rows  []row
 	Total row
 	Lone  bool // there is no more than one house, so the total says nothing new
+
+	Offers, Aims bool // some house said what it offers, or had a target
 }
 
 type row struct {
@@ -204,6 +206,7 @@ func (v *view) sections() []section {
 				if kind == All { // delivered of all kinds compares only with what all kinds have
 					f.Offered, f.Target = f.Offered*covers(m.Figures, Figure.offered), f.Target*covers(m.Figures, Figure.target)
 				}
+				s.Offers, s.Aims = s.Offers || f.Offered > 0, s.Aims || f.Target > 0
 				if f.Node == All {
 					s.Total = v.row(f)
 				} else {
