@@ -1,8 +1,8 @@
 // Package presence owns the answer to "who is where", and how sure that answer is.
 //
-// It is pure: taps go in, places come out. The order of arrival never matters, because each member has one newest tap by
-// event time with a fixed rule for ties; so an edge that catches up on last week changes nobody's place today, and after
-// a crash the same leaves give the same picture. Being in at one node means being out of all others: there is one place
+// It is pure: taps go in, places come out. Each member has one newest tap, by the edge's time as far as the hub can believe it
+// (Seen.Counts), with a fixed rule for ties; so an edge that catches up on last week changes nobody's place today, an edge with a
+// wrong clock keeps nobody's place for tomorrow, and after a crash the same leaves give the same picture. Being in at one node means being out of all others: there is one place
 // per member. Nothing is kept here, no clock is read, and a leaf without a member moves nobody.
 package presence
 
@@ -43,6 +43,8 @@ type Seen struct {
 	Clock              event.Clock
 	Door               string
 	Direction          string
+	Received           int64 // when the hub took the tap in, Unix milliseconds by its own clock; 0: nobody knows
+	Arrival            int64 // grows with every tap that arrives
 }
 
 // Of says what a tap tells: nothing when it was refused or names nobody.
@@ -50,13 +52,31 @@ func Of(t Tap) (Seen, bool) {
 	if !t.Granted || t.Member == "" {
 		return Seen{}, false
 	}
-	return Seen{t.Member, t.Node, t.Edge, t.Epoch, t.Index, t.At, t.Clock, t.Door, t.Direction}, true
+	return Seen{Member: t.Member, Node: t.Node, Edge: t.Edge, Epoch: t.Epoch, Index: t.Index, At: t.At, Clock: t.Clock, Door: t.Door,
+		Direction: t.Direction}, true
 }
 
-// Newer is a strict total order over taps of one member: by time, then by address. Because it is total, folding in any
-// order of arrival ends at the same tap.
+// Counts is the time from which a tap counts, Unix milliseconds: the edge's own, but never later than its arrival, and the
+// arrival where the edge did not know the time. So an edge that catches up on last week moves nobody, and one whose clock runs
+// ahead, or lies, can say of a person no more than any edge can: that the person was seen there just now. The next tap
+// elsewhere has the last word again.
+func (s Seen) Counts() int64 {
+	switch {
+	case s.Received == 0:
+		return s.At
+	case s.Clock != event.Synced:
+		return s.Received
+	}
+	return min(s.At, s.Received)
+}
+
+// Newer is a strict total order over taps of one member: by the time from which they count, then by arrival, then by address.
+// Each tap has its rank alone, whatever it is compared with; so folding in any order ends at the same tap.
 func Newer(a, b Seen) bool {
-	if c := cmp.Compare(a.At, b.At); c != 0 {
+	if c := cmp.Compare(a.Counts(), b.Counts()); c != 0 {
+		return c > 0
+	}
+	if c := cmp.Compare(a.Arrival, b.Arrival); c != 0 {
 		return c > 0
 	}
 	if c := cmp.Compare(a.Node, b.Node); c != 0 {
@@ -87,19 +107,20 @@ type Person struct {
 	Member string
 	Node   string
 	Door   string
-	At     int64 // last tap, Unix milliseconds
+	At     int64 // from when the last tap counts, Unix milliseconds
 	Doubt  Doubt
 }
 
 // In judges one member's last tap now: the person, and whether to count the person as in.
 func In(s Seen, now time.Time) (Person, bool) {
-	age := now.Sub(time.UnixMilli(s.At))
-	p := Person{Member: s.Member, Node: s.Node, Door: s.Door, At: s.At}
+	at := s.Counts()
+	age := now.Sub(time.UnixMilli(at))
+	p := Person{Member: s.Member, Node: s.Node, Door: s.Door, At: at}
 	if s.Direction == "out" || age > Forget {
 		return p, false
 	}
 	switch {
-	case s.Clock != event.Synced || age < -Ahead:
+	case s.Clock != event.Synced || age < -Ahead || s.At > at+Ahead.Milliseconds():
 		p.Doubt = BadClock
 	case age > Fades:
 		p.Doubt = LongAgo

@@ -117,3 +117,70 @@ func TestTheOrderOfArrivalNeverMatters(t *testing.T) {
 		}
 	})
 }
+
+// arrived is what the store knows of a tap that came in some time ago.
+func arrived(x Tap, ago time.Duration, arrival int64) Seen {
+	s, _ := Of(x)
+	s.Received, s.Arrival = noon.Add(-ago).UnixMilli(), arrival
+	return s
+}
+
+// An edge can be wrong about the time, on purpose or not. It never keeps a person whom another house has seen since.
+func TestAClockThatRunsAheadPinsNobody(t *testing.T) {
+	honest := arrived(tap("ana", "porto", "in", time.Minute), time.Minute, 2)
+	for name, c := range map[string]struct {
+		ahead time.Duration
+		clock event.Clock
+	}{
+		"a year ahead":            {365 * 24 * time.Hour, event.Synced},
+		"an hour ahead":           {2 * time.Hour, event.Synced},
+		"ahead, and it admits it": {365 * 24 * time.Hour, event.Unsure},
+	} {
+		lie := tap("ana", "lisbon", "in", -c.ahead)
+		lie.Clock = c.clock
+		before := arrived(lie, time.Hour, 1)
+		if Newer(before, honest) || !Newer(honest, before) {
+			t.Errorf("%s: a tap that came an hour ago beats one of a minute ago", name)
+		}
+		if p, in := In(before, noon); !in || p.Doubt != BadClock || p.At != noon.Add(-time.Hour).UnixMilli() {
+			t.Errorf("%s: shown as %+v", name, p)
+		}
+		// And when ten of them came later than the honest one, the next honest one wins again.
+		for i := range int64(10) {
+			if again := arrived(tap("ana", "porto", "in", 0), 0, 20); !Newer(again, arrived(lie, time.Second, 3+i)) {
+				t.Errorf("%s: the person cannot come back", name)
+			}
+		}
+	}
+}
+
+func TestAnEdgeThatCatchesUpMovesNobody(t *testing.T) {
+	today := arrived(tap("ana", "porto", "in", 2*time.Hour), 2*time.Hour, 1)
+	lastWeek := arrived(tap("ana", "lisbon", "in", 7*24*time.Hour), time.Minute, 2)
+	if Newer(lastWeek, today) || !Newer(today, lastWeek) {
+		t.Fatal("last week's tap moved a person today")
+	}
+	// Without a clock nobody can know that: the arrival counts, and the doubt is said.
+	lost := tap("ana", "lisbon", "in", 50*365*24*time.Hour)
+	lost.Clock = event.Unsure
+	s := arrived(lost, time.Minute, 3)
+	if p, in := In(s, noon); !Newer(s, today) || !in || p.Doubt != BadClock {
+		t.Fatalf("%+v %v", p, in)
+	}
+}
+
+// The order is strict and total whatever clocks say, so no order of folding changes who is where.
+func TestTheOrderHasNoCircle(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		gen := rapid.Custom(func(t *rapid.T) Seen {
+			x := tap("ana", rapid.SampledFrom([]string{"x", "y", "z"}).Draw(t, "node"), "in", time.Duration(rapid.IntRange(-3, 3).Draw(t, "ago"))*time.Hour)
+			x.Clock = rapid.SampledFrom([]event.Clock{event.Synced, event.Unsure}).Draw(t, "clock")
+			return arrived(x, time.Duration(rapid.IntRange(0, 3).Draw(t, "received"))*time.Hour, int64(rapid.IntRange(1, 1<<20).Draw(t, "arrival")))
+		})
+		s := rapid.SliceOfN(gen, 3, 3).Draw(t, "taps")
+		a, b, c := s[0], s[1], s[2]
+		if Newer(a, b) && Newer(b, a) || Newer(a, a) || Newer(a, b) && Newer(b, c) && !Newer(a, c) || a != b && !Newer(a, b) && !Newer(b, a) && a.Arrival != b.Arrival {
+			t.Fatalf("%+v\n%+v\n%+v", a, b, c)
+		}
+	})
+}

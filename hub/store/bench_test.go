@@ -68,8 +68,8 @@ func processorTime(b *testing.B) time.Duration {
 }
 
 type rawRow struct {
-	address, node, at, shape int64
-	member                   string
+	id, node, at, shape int64
+	member              string
 }
 
 // rawInserts writes the same bundles, private parts and lines into a fresh database with one prepared insert a table,
@@ -108,16 +108,16 @@ func rawInserts(b *testing.B, from *Store, group int) time.Duration {
 		parts[seq] = p
 	}
 	rows.Close()
-	rows, err = from.write.Query(`SELECT address, node, at, shape, member FROM lines`)
+	rows, err = from.write.Query(`SELECT id, node, at, shape, member FROM lines`)
 	if err != nil {
 		b.Fatal(err)
 	}
 	for rows.Next() {
 		var r rawRow
-		if err := rows.Scan(&r.address, &r.node, &r.at, &r.shape, &r.member); err != nil {
+		if err := rows.Scan(&r.id, &r.node, &r.at, &r.shape, &r.member); err != nil {
 			b.Fatal(err)
 		}
-		lines[r.address] = r
+		lines[r.id] = r
 	}
 	rows.Close()
 	to := open(b, filepath.Join(b.TempDir(), "raw"))
@@ -131,15 +131,15 @@ func rawInserts(b *testing.B, from *Store, group int) time.Duration {
 		}
 		put, line, priv := tx.Stmt(to.stmts.bundle), tx.Stmt(to.stmts.line), tx.Stmt(to.stmts.parts)
 		for j, r := range bundles[i:min(i+group, len(bundles))] {
-			if _, err := put.Exec(r.log, r.first, r.n, r.lines, r.tree, nil); err != nil {
+			if _, err := put.Exec(r.log, r.first, r.n, r.lines, r.tree, nil, 0); err != nil {
 				b.Fatal(err)
 			}
 			if _, err := priv.Exec(i+j+1, parts[int64(i+j+1)]); err != nil {
 				b.Fatal(err)
 			}
 			for k := range r.n {
-				l := lines[r.log<<maxIndexBits|(r.first+k)]
-				if _, err := line.Exec(l.address, l.node, l.at, l.shape, l.member); err != nil {
+				l := lines[int64(i+j+1)<<placeBits|k]
+				if _, err := line.Exec(l.id, l.node, l.at, l.shape, l.member); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -67,8 +67,8 @@ type commitTx struct {
 	nodes  map[string]int64
 	shapes map[shape]int64
 	lines  rowBuffer
-	seen   map[string]Seen
-	places map[string]place
+	seen   map[string]*Seen
+	places map[string]*place
 	facts  map[factKey]addressedFact
 	leaves bool
 	bytes  int // about what it adds to the write-ahead log
@@ -85,10 +85,14 @@ func (s *Store) newTx(ctx context.Context, tx *sql.Tx) *commitTx {
 	// The driver watches a context that can end with a goroutine for every statement, which costs more than the statement.
 	// The transaction itself still ends with its own context.
 	ctx = context.WithoutCancel(ctx)
+	if s.open {
+		clear(s.places)
+	}
+	s.open = true
 	t := &commitTx{
 		s: s, ctx: ctx, tx: tx, q: s.stmts.in(ctx, tx), logs: make(map[logKey]*logRow), nodes: make(map[string]int64),
-		seen: make(map[string]Seen), facts: make(map[factKey]addressedFact), shapes: make(map[shape]int64),
-		places: make(map[string]place),
+		seen: make(map[string]*Seen), facts: make(map[factKey]addressedFact), shapes: make(map[shape]int64),
+		places: make(map[string]*place),
 	}
 	t.lines = rowBuffer{ctx: ctx, many: t.q.lines, one: t.q.line, width: lineWidth}
 	return t
@@ -99,18 +103,18 @@ func (t *commitTx) accept(a *Accepted, p *projected) error {
 	if err != nil {
 		return err
 	}
-	fresh := false
+	var b *partsRow
 	switch {
 	case a.Lost:
 		err = t.lost(row, a)
 	case a.Bundle != nil:
-		fresh, err = t.bundle(row, a)
+		b, err = t.bundle(row, a)
 	}
 	if err != nil {
 		return err
 	}
-	if fresh {
-		if err := t.project(row, a, p); err != nil {
+	if b != nil {
+		if err := t.project(row, a, b, p); err != nil {
 			return err
 		}
 		t.leaves = true
@@ -164,46 +168,46 @@ func (t *commitTx) log(l *Log) (*logRow, error) {
 	return r, nil
 }
 
-// bundle stores the leaf lines and reports whether they are new.
-func (t *commitTx) bundle(row *logRow, a *Accepted) (bool, error) {
+// bundle stores the leaf lines and says what place they took; nil: they were here before.
+func (t *commitTx) bundle(row *logRow, a *Accepted) (*partsRow, error) {
 	n := uint64(len(a.Leaves))
 	switch {
-	case n == 0 || len(a.Bundle) > MaxBundle:
-		return false, fmt.Errorf("a bundle of %d leaves and %d bytes", n, len(a.Bundle))
+	case n == 0 || len(a.Bundle) > MaxBundle || n > 1<<placeBits:
+		return nil, fmt.Errorf("a bundle of %d leaves and %d bytes", n, len(a.Bundle))
 	case a.From+n <= row.size:
-		return false, t.same(row, a.From, bytes.Split(a.Bundle, newline))
+		return nil, t.same(row, a.From, bytes.Split(a.Bundle, newline))
 	case a.From != row.size:
-		return false, fmt.Errorf("%w: it starts at %d, we hold %d", ErrGap, a.From, row.size)
+		return nil, fmt.Errorf("%w: it starts at %d, we hold %d", ErrGap, a.From, row.size)
 	case a.Log.Size != a.From+n:
-		return false, fmt.Errorf("%w: the new head says %d, the leaves end at %d", ErrGap, a.Log.Size, a.From+n)
+		return nil, fmt.Errorf("%w: the new head says %d, the leaves end at %d", ErrGap, a.Log.Size, a.From+n)
 	case a.From+n >= 1<<maxIndexBits:
-		return false, fmt.Errorf("index past 2^%d", maxIndexBits)
+		return nil, fmt.Errorf("index past 2^%d", maxIndexBits)
 	}
-	return true, t.insert(row, a)
+	return t.insert(row, a)
 }
 
 // insert writes the row of a bundle that has its place, and the private parts beside it.
-func (t *commitTx) insert(row *logRow, a *Accepted) error {
+func (t *commitTx) insert(row *logRow, a *Accepted) (*partsRow, error) {
 	n, packed := uint64(len(a.Leaves)), packRange(a.Log.Range)
 	if _, err := unpackTree(a.Log.Size, packed); err != nil {
-		return err
+		return nil, err
 	}
-	res, err := t.q.bundle.ExecContext(t.ctx, row.id, int64(a.From), int64(n), nonNil(a.Bundle), packed, opaqueLines(a.Leaves))
+	p := &partsRow{first: a.From, n: n, received: t.s.now().UnixMilli()}
+	res, err := t.q.bundle.ExecContext(t.ctx, row.id, int64(a.From), int64(n), nonNil(a.Bundle), packed, opaqueLines(a.Leaves), p.received)
 	t.bytes += len(a.Bundle)
-	if err != nil || len(a.Private) == 0 {
-		return err
-	}
-	seq, err := res.LastInsertId()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p := partsRow{seq: seq, first: a.From, n: n}
+	if p.seq, err = res.LastInsertId(); err != nil || len(a.Private) == 0 {
+		return p, err
+	}
+	p.parts = make([]storedPart, 0, len(a.Private))
 	for i := range a.Private {
 		if part := &a.Private[i]; !p.add(part) {
-			return fmt.Errorf("private part %d does not belong to this batch", part.Index)
+			return nil, fmt.Errorf("private part %d does not belong to this batch", part.Index)
 		}
 	}
-	return t.putParts(&p)
+	return p, t.putParts(p)
 }
 
 // same proves that repeated lines are what is stored.
@@ -222,28 +226,26 @@ func (t *commitTx) same(row *logRow, from uint64, want [][]byte) error {
 	return err
 }
 
-func (t *commitTx) project(row *logRow, a *Accepted, p *projected) error {
+func (t *commitTx) project(row *logRow, a *Accepted, b *partsRow, p *projected) error {
 	node, err := t.node(a.Log.Node)
 	if err != nil {
 		return err
 	}
 	t.bytes += bytesPerLine * len(p.lines)
-	base := row.id << maxIndexBits
 	for i := range p.lines {
 		l := &p.lines[i]
 		shape, err := t.shape(l)
 		if err != nil {
 			return err
 		}
-		if err := t.lines.add(base|int64(l.Index), node, l.At, shape, l.Member); err != nil {
+		if err := t.lines.add(b.line(l.Index), node, l.At, shape, l.Member); err != nil {
 			return err
 		}
 	}
-	for _, seen := range p.seen {
-		if old, ok := t.seen[seen.Member]; !ok || t.s.project.Newer(seen, old) {
-			t.seen[seen.Member] = seen
-		}
+	for i := range p.seen {
+		t.fold(&p.seen[i], b)
 	}
+	base := row.id << maxIndexBits
 	for _, f := range p.facts {
 		k := factKey{f.Edge, f.Topic, f.Subject}
 		if old, ok := t.facts[k]; !ok || base|int64(f.Index) > old.address {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 
@@ -80,6 +81,9 @@ func newEdge(node, edge string, epoch byte) *edgeLog {
 }
 
 var hour = 472222 * event.HourMS
+
+// testNow stands still, so that two stores with the same leaves are the same.
+func testNow() time.Time { return time.UnixMilli(hour + event.HourMS) }
 
 func (e *edgeLog) leaf(t testing.TB, kind event.Kind, body any, private *event.Private) event.Leaf {
 	t.Helper()
@@ -154,7 +158,7 @@ func (e *edgeLog) log(t testing.TB) Log {
 
 func open(t testing.TB, dir string) *Store {
 	t.Helper()
-	s, err := Open(context.Background(), Options{Dir: dir, Network: testNetwork, Projection: testProjection})
+	s, err := Open(context.Background(), Options{Dir: dir, Network: testNetwork, Projection: testProjection, Now: testNow})
 	if err != nil {
 		t.Fatal(err)
 	}

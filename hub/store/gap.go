@@ -211,10 +211,11 @@ func (t *commitTx) refill(row *logRow, l Log, at tree, lines [][]byte) error {
 		if err := t.s.prepareOne(&a, &p); err != nil {
 			return err
 		}
-		if err := t.insert(row, &a); err != nil {
+		b, err := t.insert(row, &a)
+		if err != nil {
 			return err
 		}
-		if err := t.project(row, &a, &p); err != nil {
+		if err := t.project(row, &a, b, &p); err != nil {
 			return err
 		}
 	}

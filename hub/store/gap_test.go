@@ -448,7 +448,7 @@ func TestVerifyNamesDamageAroundGapsAndUnreadableLines(t *testing.T) {
 		"a gap made shorter, same popcount": {gapped, `UPDATE bundles SET n = 35 - 10 WHERE lost = 1`, 35},
 		"a gap removed":                     {gapped, `DELETE FROM bundles WHERE lost = 1`, 10},
 		"a gap of nothing":                  {gapped, `UPDATE bundles SET n = 0 WHERE lost = 1`, 10},
-		"a line within a gap":               {gapped, `INSERT INTO lines SELECT (1 << 40) + 12, node, at, shape, member FROM lines WHERE address = (1 << 40) + 7`, 37},
+		"a line within a gap":               {gapped, `INSERT INTO lines SELECT (2 << 16) + 2, node, at, shape, member FROM lines WHERE id = (1 << 16) + 7`, 37},
 		"an unreadable byte":                {withOpaque, `UPDATE bundles SET lines = CAST(replace(CAST(lines AS BLOB), '{}', '{1') AS BLOB) WHERE first = 9`, 9},
 		"a mark removed":                    {withOpaque, `UPDATE bundles SET opaque = NULL WHERE first = 9`, 10},
 		"a mark added":                      {withOpaque, `UPDATE bundles SET opaque = x'3f' WHERE first = 9`, 0},
@@ -473,7 +473,7 @@ func TestVerifyNamesDamageAroundGapsAndUnreadableLines(t *testing.T) {
 	// Leaves replaced by a gap hash the same; that is why a gap is counted and named.
 	s, e := fresh(t), newEdge("lisbon", "lisbon-front", 1)
 	commit(t, s, e.batch(t, 10), e.batch(t, 27))
-	execSQL(t, s, fmt.Sprintf(`DELETE FROM private_parts WHERE seq = 2; DELETE FROM lines WHERE address >= (1 << 40) + 10; DELETE FROM presence;
+	execSQL(t, s, fmt.Sprintf(`DELETE FROM private_parts WHERE seq = 2; DELETE FROM lines WHERE id >= 2 << 16; DELETE FROM presence;
 		UPDATE bundles SET lost = 1, lines = x'', proof = x'%x' WHERE first = 10`, packProof(e.proof(t, 10))))
 	if r := verify(t, s); r.Lost != 27 || len(r.Gaps) != 1 {
 		t.Fatalf("%+v", r)

@@ -14,10 +14,13 @@ import (
 
 // partsRow is the row of private parts beside one bundle, ascending by index.
 type partsRow struct {
-	seq      int64
-	first, n uint64
-	parts    []storedPart
+	seq, received int64
+	first, n      uint64
+	parts         []storedPart
 }
+
+// line is the number of the line of a leaf of the bundle.
+func (p *partsRow) line(index uint64) int64 { return p.seq<<placeBits | int64(index-p.first) }
 
 type storedPart struct {
 	PrivatePart
@@ -137,8 +140,8 @@ func partsAt(ctx context.Context, q querier, address int64) (partsRow, error) {
 	var packed []byte
 	log, index := address>>maxIndexBits, uint64(address)&(1<<maxIndexBits-1)
 	var lost bool
-	err := q.QueryRowContext(ctx, `SELECT b.seq, b.first, b.n, b.lost, p.parts FROM bundles b LEFT JOIN private_parts p ON p.seq = b.seq
-		WHERE b.log = ? AND b.first <= ? ORDER BY b.first DESC LIMIT 1`, log, int64(index)).Scan(&p.seq, &p.first, &p.n, &lost, &packed)
+	err := q.QueryRowContext(ctx, `SELECT b.seq, b.first, b.n, b.lost, b.received, p.parts FROM bundles b LEFT JOIN private_parts p ON p.seq = b.seq
+		WHERE b.log = ? AND b.first <= ? ORDER BY b.first DESC LIMIT 1`, log, int64(index)).Scan(&p.seq, &p.first, &p.n, &lost, &p.received, &packed)
 	if errors.Is(err, sql.ErrNoRows) || err == nil && index >= p.first+p.n {
 		return p, ErrUnknown
 	}

@@ -2,8 +2,10 @@ package store
 
 import (
 	"cmp"
+	"context"
 	"database/sql"
 	"errors"
+	"fmt"
 	"slices"
 )
 
@@ -20,8 +22,8 @@ type place struct {
 // thousand of them.
 func (t *commitTx) putPlaces() error {
 	type move struct {
-		to   Seen
-		from place
+		to   *Seen
+		from *place
 	}
 	moves := make([]move, 0, len(t.seen))
 	for _, s := range t.seen {
@@ -29,7 +31,7 @@ func (t *commitTx) putPlaces() error {
 		if err != nil {
 			return err
 		}
-		if from.row == 0 || t.s.project.Newer(s, from.Seen) {
+		if from.row == 0 || t.s.project.Newer(*s, from.Seen) {
 			moves = append(moves, move{s, from})
 		}
 	}
@@ -39,8 +41,8 @@ func (t *commitTx) putPlaces() error {
 		}
 		return cmp.Compare(a.to.Member, b.to.Member)
 	})
-	for i := range moves {
-		if err := t.putPlace(moves[i].to, moves[i].from); err != nil {
+	for _, m := range moves {
+		if err := t.putPlace(m.to, m.from); err != nil {
 			return err
 		}
 	}
@@ -48,48 +50,42 @@ func (t *commitTx) putPlaces() error {
 }
 
 // putSeen replaces a member's last place when this one is newer by the projection's own order.
-func (t *commitTx) putSeen(s Seen) error {
+func (t *commitTx) putSeen(s *Seen) error {
 	from, err := t.place(s.Member)
-	if err != nil || from.row != 0 && !t.s.project.Newer(s, from.Seen) {
+	if err != nil || from.row != 0 && !t.s.project.Newer(*s, from.Seen) {
 		return err
 	}
 	return t.putPlace(s, from)
 }
 
-// place is what this transaction sees of a member.
-func (t *commitTx) place(member string) (place, error) {
-	if p, ok := t.places[member]; ok {
+// place is what this transaction sees of a member; row 0: the member is nowhere.
+func (t *commitTx) place(member string) (*place, error) {
+	if p := t.places[member]; p != nil {
 		return p, nil
 	}
-	if p, ok := t.s.places[member]; ok {
+	if p := t.s.places[member]; p != nil {
 		return p, nil
 	}
 	p, err := scanPlace(t.q.seenOf.QueryRowContext(t.ctx, member))
 	if errors.Is(err, sql.ErrNoRows) {
-		return place{}, nil
-	}
-	if err == nil {
-		t.places[member] = p
+		return &place{}, nil
 	}
 	return p, err
 }
 
-func (t *commitTx) putPlace(s Seen, from place) error {
-	row, err := t.log(&Log{Edge: s.Edge, Epoch: s.Epoch, Node: s.Node})
+func (t *commitTx) putPlace(s *Seen, from *place) error {
+	node, err := t.node(s.Node)
 	if err != nil {
 		return err
 	}
-	// Until this transaction is published the writer knows nothing of the member: a rollback needs no undoing then.
-	delete(t.s.places, s.Member)
-	args := []any{row.id<<maxIndexBits | int64(s.Index), s.Edge, s.Epoch[:], int64(s.Index), s.At, string(s.Clock), s.Door, s.Direction}
-	updated := int64(0)
-	if from.row != 0 {
-		q := t.q.stayed // leaves both indexes alone
-		args := append(args, from.row)
-		if from.Node != s.Node {
-			q, args = t.q.moved, append(args[:len(args)-1], s.Node, from.row)
+	row, updated := from.row, int64(0)
+	if row != 0 {
+		var res sql.Result
+		if from.Node == s.Node {
+			res, err = t.q.stayed.ExecContext(t.ctx, s.Arrival, s.Received, row)
+		} else {
+			res, err = t.q.moved.ExecContext(t.ctx, node, s.Arrival, s.Received, row)
 		}
-		res, err := q.ExecContext(t.ctx, args...)
 		if err != nil {
 			return err
 		}
@@ -98,42 +94,93 @@ func (t *commitTx) putPlace(s Seen, from place) error {
 		}
 	}
 	if updated == 0 {
-		res, err := t.q.seen.ExecContext(t.ctx, append([]any{s.Member, s.Node}, args...)...)
-		if err != nil {
-			return err
-		}
-		if from.row, err = res.LastInsertId(); err != nil {
+		if err := t.q.seen.QueryRowContext(t.ctx, s.Member, node, s.Arrival, s.Received).Scan(&row); err != nil {
 			return err
 		}
 	}
-	t.places[s.Member] = place{s, from.row}
+	t.places[s.Member] = &place{*s, row}
 	return nil
 }
 
 // leave takes a member out of presence.
 func (t *commitTx) leave(member string) error {
-	delete(t.s.places, member)
-	t.places[member] = place{}
+	t.places[member] = &place{}
 	_, err := t.tx.ExecContext(t.ctx, `DELETE FROM presence WHERE member = ?`, member)
 	return err
 }
 
-// publishPlaces makes the transaction's places the writer's.
-func (t *commitTx) publishPlaces() {
-	if len(t.s.places)+len(t.places) > maxPlaces {
-		clear(t.s.places)
+// refoldAll computes all of presence again when a migration has asked for it, in one transaction with taking the wish away.
+func (s *Store) refoldAll(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	dbtx, err := s.write.BeginTx(ctx, nil)
+	if err != nil {
+		return err
 	}
-	for member, p := range t.places {
-		if p.row != 0 && len(t.s.places) < maxPlaces {
-			t.s.places[member] = p
+	t := s.newTx(ctx, dbtx)
+	wish, err := dbtx.ExecContext(ctx, `DELETE FROM meta WHERE name = 'refold'`)
+	if err == nil {
+		var n int64
+		if n, err = wish.RowsAffected(); err == nil && n > 0 {
+			err = t.refoldBundles()
+		}
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("computing presence again: %w", err), ignoreDone(dbtx.Rollback()))
+	}
+	if err := dbtx.Commit(); err != nil {
+		return fmt.Errorf("computing presence again: %w", err)
+	}
+	t.publish()
+	return nil
+}
+
+// refoldBundles folds every line, bundle by bundle in the order of arrival. Its memory grows with the members alone.
+func (t *commitTx) refoldBundles() error {
+	if _, err := t.tx.ExecContext(t.ctx, `DELETE FROM presence`); err != nil {
+		return err
+	}
+	for p := (partsRow{}); ; {
+		err := t.tx.QueryRowContext(t.ctx, `SELECT seq, first, received FROM bundles WHERE seq > ? AND lost = 0 ORDER BY seq LIMIT 1`, p.seq).
+			Scan(&p.seq, &p.first, &p.received)
+		if errors.Is(err, sql.ErrNoRows) {
+			return t.finish()
+		}
+		if err != nil {
+			return err
+		}
+		lines, err := queryLines(t.ctx, t.tx, lineSelect+` WHERE l.id >= ? AND l.id < ?`, p.seq<<placeBits, (p.seq+1)<<placeBits)
+		if err != nil {
+			return err
+		}
+		for _, l := range lines {
+			if seen, ok := t.s.project.Seen(l); ok {
+				t.fold(&seen, &p)
+			}
 		}
 	}
 }
 
-func scanPlace(r scanner) (place, error) {
-	var p place
-	var epoch []byte
-	err := r.Scan(&p.Member, &p.Node, &p.Edge, &epoch, &p.Index, &p.At, &p.Clock, &p.Door, &p.Direction, &p.row)
-	copy(p.Epoch[:], epoch)
-	return p, err
+// fold keeps the newest place of each member for the end of the transaction.
+func (t *commitTx) fold(seen *Seen, b *partsRow) {
+	seen.Received, seen.Arrival = b.received, b.line(seen.Index)
+	if old := t.seen[seen.Member]; old == nil || t.s.project.Newer(*seen, *old) {
+		t.seen[seen.Member] = seen
+	}
+}
+
+// publishPlaces makes the transaction's places the writer's.
+func (t *commitTx) publishPlaces() {
+	t.s.open = false
+	if len(t.s.places)+len(t.places) > maxPlaces {
+		clear(t.s.places)
+	}
+	for member, p := range t.places {
+		switch {
+		case p.row == 0:
+			delete(t.s.places, member)
+		case len(t.s.places) < maxPlaces:
+			t.s.places[member] = p
+		}
+	}
 }

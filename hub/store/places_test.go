@@ -50,9 +50,9 @@ func TestRememberedPlacesAreWhatTheTableSays(t *testing.T) {
 				t.Fatalf("seed %d step %d:\nremembered %v\nin the table %v\n%v %v", seed, step, have, want, err, wrong)
 			}
 			for member, p := range remembers.places {
-				stored, err := scanPlace(remembers.read.QueryRow(`SELECT `+seenColumns+`, rowid FROM presence WHERE member = ?`, member))
-				if err != nil || stored != p {
-					t.Fatalf("seed %d step %d: %s is remembered at %+v and stored at %+v: %v", seed, step, member, p, stored, err)
+				stored, err := scanPlace(remembers.read.QueryRow(seenSelect+` WHERE p.member = ?`, member))
+				if err != nil || *stored != *p {
+					t.Fatalf("seed %d step %d: %s is remembered at %+v and stored at %+v: %v", seed, step, member, *p, *stored, err)
 				}
 			}
 		}
@@ -71,5 +71,15 @@ func TestAPlaceThatIsGoneIsMadeAgain(t *testing.T) {
 	commit(t, s, e.batch(t, 3))
 	if seen, err := s.Presence(t.Context(), ""); err != nil || len(seen) != 3 {
 		t.Fatal(len(seen), err)
+	}
+	// So does one whose line is gone, which nothing that is read can show.
+	execSQL(t, s, `UPDATE presence SET line = 1`)
+	clear(s.places)
+	commit(t, s, e.batch(t, 3))
+	if seen, err := s.Presence(t.Context(), ""); err != nil || len(seen) != 3 {
+		t.Fatal(len(seen), err)
+	}
+	if r := verify(t, s); !r.OK() {
+		t.Fatalf("%+v", r)
 	}
 }

@@ -31,15 +31,15 @@ func (t *commitTx) latePrivate(row *logRow, a *Accepted) error {
 		if err := t.putParts(&p); err != nil {
 			return err
 		}
-		if err := t.reproject(base | int64(part.Index)); err != nil {
+		if err := t.reproject(base|int64(part.Index), &p); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// reproject recomputes one line from leaf and private part as they stand now, and the presence of whom it names.
-func (t *commitTx) reproject(address int64) error {
+// reproject recomputes one line of a bundle from leaf and private part as they stand now, and the presence of whom it names.
+func (t *commitTx) reproject(address int64, b *partsRow) error {
 	if err := t.lines.flush(); err != nil {
 		return err
 	}
@@ -47,7 +47,8 @@ func (t *commitTx) reproject(address int64) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.q.dropLine.ExecContext(t.ctx, address); err != nil {
+	id := b.line(leafIndex(address))
+	if _, err := t.q.dropLine.ExecContext(t.ctx, id); err != nil {
 		return err
 	}
 	if leaf.Kind == opaque {
@@ -65,11 +66,12 @@ func (t *commitTx) reproject(address int64) error {
 	if err != nil {
 		return err
 	}
-	if _, err := t.q.line.ExecContext(t.ctx, address, node, line.At, shape, line.Member); err != nil {
+	if _, err := t.q.line.ExecContext(t.ctx, id, node, line.At, shape, line.Member); err != nil {
 		return err
 	}
 	if seen, ok := t.s.project.Seen(line); ok {
-		return t.putSeen(seen)
+		seen.Received, seen.Arrival = b.received, id
+		return t.putSeen(&seen)
 	}
 	return nil
 }
@@ -118,7 +120,8 @@ func (t *commitTx) naming(member string) ([]int64, error) {
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	lines, err := addresses(t.tx.QueryContext(t.ctx, `SELECT address FROM lines WHERE member = ?`, member))
+	lines, err := addresses(t.tx.QueryContext(t.ctx, `SELECT b.log << 40 | (b.first + (l.id & 0xffff))
+		FROM lines l JOIN bundles b ON b.seq = l.id >> 16 WHERE l.member = ?`, member))
 	all = append(all, lines...)
 	slices.Sort(all)
 	return slices.Compact(all), err
@@ -157,6 +160,7 @@ func (s *Store) erase(ctx context.Context, find func(*commitTx) ([]int64, error)
 	if err := dbtx.Commit(); err != nil {
 		return 0, classify(err)
 	}
+	t.publish()
 	// Old pages also stand in the write-ahead log; only a truncating checkpoint takes them off the disk. Readers can
 	// hold it up, then the next automatic one does it.
 	if _, err := s.checkpoints.truncate(ctx, s.write); err != nil {
@@ -172,22 +176,22 @@ func (t *commitTx) eraseAll(list []int64, member string) error {
 	}
 	for _, address := range list {
 		var named string
-		err := t.tx.QueryRowContext(t.ctx, `SELECT member FROM lines WHERE address = ?`, address).Scan(&named)
+		p, err := partsAt(t.ctx, t.tx, address)
+		if err != nil {
+			return err
+		}
+		err = t.tx.QueryRowContext(t.ctx, `SELECT member FROM lines WHERE id = ?`, p.line(leafIndex(address))).Scan(&named)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
 		if named != "" {
 			members[named] = true
 		}
-		p, err := partsAt(t.ctx, t.tx, address)
-		if err != nil {
-			return err
-		}
-		p.erase(uint64(address) & (1<<maxIndexBits - 1))
+		p.erase(leafIndex(address))
 		if err := t.putParts(&p); err != nil {
 			return err
 		}
-		if err := t.reproject(address); err != nil {
+		if err := t.reproject(address, &p); err != nil {
 			return err
 		}
 	}
@@ -204,19 +208,33 @@ func (t *commitTx) refold(member string) error {
 	if err := t.leave(member); err != nil {
 		return err
 	}
-	lines, err := queryLines(t.ctx, t.tx, lineSelect+` WHERE l.member = ?`, member)
+	lines, err := queryLines(t.ctx, t.tx, lineSelect+` WHERE l.member = ? ORDER BY l.id`, member)
 	if err != nil {
 		return err
 	}
 	for _, l := range lines {
-		if seen, ok := t.s.project.Seen(l); ok {
-			if err := t.putSeen(seen); err != nil {
-				return err
-			}
+		seen, ok := t.s.project.Seen(l)
+		if !ok {
+			continue
+		}
+		row, err := t.log(&Log{Edge: l.Edge, Epoch: l.Epoch, Node: l.Node})
+		if err != nil {
+			return err
+		}
+		err = t.tx.QueryRowContext(t.ctx, `SELECT seq << 16 | (? - first), received FROM bundles WHERE log = ? AND first <= ?
+			ORDER BY first DESC LIMIT 1`, int64(l.Index), row.id, int64(l.Index)).Scan(&seen.Arrival, &seen.Received)
+		if err != nil {
+			return err
+		}
+		if err := t.putSeen(&seen); err != nil {
+			return err
 		}
 	}
 	return nil
 }
+
+// leafIndex is the lower part of an address.
+func leafIndex(address int64) uint64 { return uint64(address) & (1<<maxIndexBits - 1) }
 
 func addresses(rows *sql.Rows, err error) ([]int64, error) {
 	if err != nil {

@@ -66,18 +66,17 @@ func readLogs(ctx context.Context, q querier) ([]Log, []int64, error) {
 	return logs, ids, rows.Err()
 }
 
-const lineSelect = `SELECT l.address, g.edge, g.node, g.epoch, g.receipt_size, l.at, l.member, s.kind, s.clock, s.door,
+const lineSelect = `SELECT b.first + (l.id & 0xffff), g.edge, g.node, g.epoch, g.receipt_size, l.at, l.member, s.kind, s.clock, s.door,
 	s.direction, s.verdict, s.reason, s.assurance, s.note
-	FROM lines l JOIN logs g ON g.id = l.address >> 40 JOIN shapes s ON s.id = l.shape`
+	FROM lines l JOIN bundles b ON b.seq = l.id >> 16 JOIN logs g ON g.id = b.log JOIN shapes s ON s.id = l.shape`
 
 func scanLine(r scanner) (Line, error) {
 	var l Line
-	var address, receipt int64
+	var receipt int64
 	var epoch []byte
-	err := r.Scan(&address, &l.Edge, &l.Node, &epoch, &receipt, &l.At, &l.Member, &l.Kind, &l.Clock, &l.Door,
+	err := r.Scan(&l.Index, &l.Edge, &l.Node, &epoch, &receipt, &l.At, &l.Member, &l.Kind, &l.Clock, &l.Door,
 		&l.Direction, &l.Verdict, &l.Reason, &l.Assurance, &l.Note)
 	copy(l.Epoch[:], epoch)
-	l.Index = uint64(address) & (1<<maxIndexBits - 1)
 	l.Receipted = l.Index < uint64(receipt)
 	return l, err
 }
@@ -112,7 +111,7 @@ func (s *Store) Lines(ctx context.Context, node string, before int64, limit int)
 	}
 	var all []Line
 	for _, id := range ids {
-		lines, err := queryLines(ctx, s.read, lineSelect+` WHERE l.node = ? AND l.at < ? ORDER BY l.at DESC, l.address DESC LIMIT ?`, id, before, limit)
+		lines, err := queryLines(ctx, s.read, lineSelect+` WHERE l.node = ? AND l.at < ? ORDER BY l.at DESC, l.id DESC LIMIT ?`, id, before, limit)
 		if err != nil {
 			return nil, fmt.Errorf("reading lines of %q: %w", node, err)
 		}
@@ -137,7 +136,8 @@ func (s *Store) Line(ctx context.Context, a Address) (Line, error) {
 	if err != nil {
 		return Line{}, err
 	}
-	l, err := scanLine(s.read.QueryRowContext(ctx, lineSelect+` WHERE l.address = ?`, id))
+	l, err := scanLine(s.read.QueryRowContext(ctx, lineSelect+` WHERE l.id = (SELECT seq << 16 | (? - first) FROM bundles
+		WHERE log = ? AND first <= ? ORDER BY first DESC LIMIT 1)`, int64(a.Index), id>>maxIndexBits, int64(a.Index)))
 	if errors.Is(err, sql.ErrNoRows) {
 		err = ErrUnknown
 	}
@@ -172,15 +172,15 @@ func ParseCursor(text string) (Cursor, error) {
 // edge catches up on last week. The cursor is the place after the last line returned.
 func (s *Store) LinesAfter(ctx context.Context, after Cursor, limit int) ([]Line, Cursor, error) {
 	limit = clampLimit(limit)
-	rows, err := s.read.QueryContext(ctx, `SELECT seq, log, first, n FROM bundles WHERE seq >= ? ORDER BY seq LIMIT ?`, after.Bundle, limit+1)
+	rows, err := s.read.QueryContext(ctx, `SELECT seq, first, n FROM bundles WHERE seq >= ? ORDER BY seq LIMIT ?`, after.Bundle, limit+1)
 	if err != nil {
 		return nil, after, fmt.Errorf("reading arrivals: %w", err)
 	}
-	type span struct{ seq, log, first, n int64 }
+	type span struct{ seq, first, n int64 }
 	var spans []span
 	for rows.Next() {
 		var b span
-		if err := rows.Scan(&b.seq, &b.log, &b.first, &b.n); err != nil {
+		if err := rows.Scan(&b.seq, &b.first, &b.n); err != nil {
 			return nil, after, errors.Join(err, rows.Close())
 		}
 		spans = append(spans, b)
@@ -194,9 +194,8 @@ func (s *Store) LinesAfter(ctx context.Context, after Cursor, limit int) ([]Line
 		if b.seq == after.Bundle {
 			skip = after.Leaf
 		}
-		base := b.log << maxIndexBits
-		lines, err := queryLines(ctx, s.read, lineSelect+` WHERE l.address >= ? AND l.address < ? ORDER BY l.address LIMIT ?`,
-			base|(b.first+skip), base|(b.first+b.n), limit-len(all))
+		lines, err := queryLines(ctx, s.read, lineSelect+` WHERE l.id >= ? AND l.id < ? ORDER BY l.id LIMIT ?`,
+			b.seq<<placeBits+skip, (b.seq+1)<<placeBits, limit-len(all))
 		if err != nil {
 			return nil, after, fmt.Errorf("reading arrivals: %w", err)
 		}
@@ -219,30 +218,34 @@ func (s *Store) Newest(ctx context.Context) (Cursor, error) {
 	return c, err
 }
 
-const seenColumns = `member, node, edge, epoch, idx, at, clock, door, direction`
+// seenSelect reads presence with what the line and its bundle say of it.
+const seenSelect = `SELECT p.member, n.node, g.edge, g.epoch, b.first + (p.line & 0xffff), l.at, s.clock, s.door, s.direction,
+	p.received, p.line, p.id
+	FROM presence p JOIN nodes n ON n.id = p.node JOIN lines l ON l.id = p.line JOIN shapes s ON s.id = l.shape
+	JOIN bundles b ON b.seq = p.line >> 16 JOIN logs g ON g.id = b.log`
 
-func scanSeen(r scanner) (Seen, error) {
-	var s Seen
+func scanPlace(r scanner) (*place, error) {
+	var p place
 	var epoch []byte
-	err := r.Scan(&s.Member, &s.Node, &s.Edge, &epoch, &s.Index, &s.At, &s.Clock, &s.Door, &s.Direction)
-	copy(s.Epoch[:], epoch)
-	return s, err
+	err := r.Scan(&p.Member, &p.Node, &p.Edge, &epoch, &p.Index, &p.At, &p.Clock, &p.Door, &p.Direction, &p.Received, &p.Arrival, &p.row)
+	copy(p.Epoch[:], epoch)
+	return &p, err
 }
 
 // Presence returns the last place of every member whose last place is this node; of all nodes when node is empty.
 func (s *Store) Presence(ctx context.Context, node string) ([]Seen, error) {
-	rows, err := s.read.QueryContext(ctx, `SELECT `+seenColumns+` FROM presence WHERE ? = '' OR node = ? ORDER BY member`, node, node)
+	rows, err := s.read.QueryContext(ctx, seenSelect+` WHERE ? = '' OR n.node = ? ORDER BY p.member`, node, node)
 	if err != nil {
 		return nil, fmt.Errorf("reading presence: %w", err)
 	}
 	defer rows.Close()
 	var all []Seen
 	for rows.Next() {
-		v, err := scanSeen(rows)
+		p, err := scanPlace(rows)
 		if err != nil {
 			return nil, fmt.Errorf("reading presence: %w", err)
 		}
-		all = append(all, v)
+		all = append(all, p.Seen)
 	}
 	return all, rows.Err()
 }

@@ -12,7 +12,7 @@ const (
 	manyRows  = 50 // rows of one INSERT: a call costs more than a row
 )
 
-const lineInsert = `INSERT INTO lines (address, node, at, shape, member) VALUES `
+const lineInsert = `INSERT INTO lines (id, node, at, shape, member) VALUES `
 
 // statements are prepared once on the one writer connection.
 type statements struct {
@@ -27,22 +27,21 @@ func (q *statements) each(f func(**sql.Stmt, string) error) error {
 		st  **sql.Stmt
 		sql string
 	}{
-		{&q.bundle, `INSERT INTO bundles (log, first, n, lines, tree, opaque) VALUES (?, ?, ?, ?, ?, ?)`},
+		{&q.bundle, `INSERT INTO bundles (log, first, n, lines, tree, opaque, received) VALUES (?, ?, ?, ?, ?, ?, ?)`},
 		{&q.head, `UPDATE logs SET size = ?, root = ?, tree = ?, status = ?, boot = ? WHERE id = ?`},
 		{&q.receipt, `UPDATE logs SET receipt = ?, receipt_size = ? WHERE id = ?`},
 		{&q.line, lineInsert + tuples(1, lineWidth)},
 		{&q.lines, lineInsert + tuples(manyRows, lineWidth)},
 		{&q.parts, `INSERT INTO private_parts (seq, parts) VALUES (?, ?) ON CONFLICT (seq) DO UPDATE SET parts = excluded.parts`},
-		{&q.seenOf, `SELECT ` + seenColumns + `, rowid FROM presence WHERE member = ?`},
-		{&q.seen, `INSERT INTO presence (member, node, address, edge, epoch, idx, at, clock, door, direction)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
-		{&q.stayed, `UPDATE presence SET address = ?, edge = ?, epoch = ?, idx = ?, at = ?, clock = ?, door = ?, direction = ? WHERE rowid = ?`},
-		{&q.moved, `UPDATE presence SET address = ?, edge = ?, epoch = ?, idx = ?, at = ?, clock = ?, door = ?, direction = ?, node = ?
-			WHERE rowid = ?`},
+		{&q.seenOf, seenSelect + ` WHERE p.member = ?`},
+		{&q.seen, `INSERT INTO presence (member, node, line, received) VALUES (?, ?, ?, ?) ON CONFLICT (member)
+			DO UPDATE SET node = excluded.node, line = excluded.line, received = excluded.received RETURNING id`},
+		{&q.stayed, `UPDATE presence SET line = ?, received = ? WHERE id = ?`}, // leaves both indexes alone
+		{&q.moved, `UPDATE presence SET node = ?, line = ?, received = ? WHERE id = ?`},
 		{&q.fact, `INSERT INTO facts (edge, topic, subject, node, address, at, value, why) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 			ON CONFLICT (edge, topic, subject) DO UPDATE SET node = excluded.node, address = excluded.address,
 			at = excluded.at, value = excluded.value, why = excluded.why WHERE excluded.address > facts.address`},
-		{&q.dropLine, `DELETE FROM lines WHERE address = ?`},
+		{&q.dropLine, `DELETE FROM lines WHERE id = ?`},
 	} {
 		if err := f(e.st, e.sql); err != nil {
 			return err

@@ -31,6 +31,7 @@ const (
 	FileName     = "hub.db"
 	maxReaders   = 4  // connections of the read pool
 	maxIndexBits = 40 // an address packs the log's number above 40 bits of index
+	placeBits    = 16 // a line's number packs its bundle's above 16 bits of place in it
 	maxLogs      = 1 << 22
 	maxShapes    = 1 << 16 // shapes remembered; more are looked up
 	MaxEvidence  = 1000    // rows kept per log; a hostile edge must not fill the disk with proof of its hostility
@@ -44,12 +45,14 @@ type Options struct {
 	Dir        string
 	Network    string
 	Projection Projection
+	Now        func() time.Time // the hub's clock; nil: time.Now
 }
 
 // Store is the open database. All methods may be called from any goroutine; writes queue for the one writer.
 type Store struct {
 	dir, path, network string
 	project            Projection
+	now                func() time.Time
 	write, read        *sql.DB
 	lock               *os.File
 	checkpoints        checkpoints
@@ -58,7 +61,8 @@ type Store struct {
 	logs   map[logKey]*logRow
 	nodes  map[string]int64
 	shapes map[shape]int64
-	places map[string]place
+	places map[string]*place
+	open   bool // a transaction was begun and not published: what the writer remembers of places may be wrong
 	stmts  statements
 	newest chan struct{}
 }
@@ -85,6 +89,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	if p.Line == nil || p.Seen == nil || p.Newer == nil || p.Fact == nil {
 		return nil, errors.New("opening the store: a projection function is missing")
 	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
@@ -94,9 +101,9 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	}
 	path := filepath.Join(o.Dir, FileName)
 	s := &Store{
-		dir: o.Dir, path: path, network: o.Network, project: p, lock: lock, newest: make(chan struct{}, 1),
+		dir: o.Dir, path: path, network: o.Network, project: p, now: o.Now, lock: lock, newest: make(chan struct{}, 1),
 		logs: make(map[logKey]*logRow), nodes: make(map[string]int64), shapes: make(map[shape]int64),
-		places: make(map[string]place),
+		places: make(map[string]*place),
 	}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store %s: %w", path, err), s.Close())
@@ -137,7 +144,10 @@ func (s *Store) start(ctx context.Context) error {
 	if err := s.warm(ctx); err != nil {
 		return err
 	}
-	return s.stmts.prepare(ctx, s.write)
+	if err := s.stmts.prepare(ctx, s.write); err != nil {
+		return err
+	}
+	return s.refoldAll(ctx)
 }
 
 // identify gives a fresh database its generation and network, and refuses a database of another network.

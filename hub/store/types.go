@@ -85,6 +85,8 @@ type Seen struct {
 	Clock              event.Clock
 	Door               string
 	Direction          string
+	Received           int64 // when the hub took it in, Unix milliseconds by its own clock
+	Arrival            int64 // grows with every leaf that arrives; no two leaves have the same
 }
 
 // Fact is the last word on one thing of an edge.
@@ -99,7 +101,8 @@ type Fact struct {
 }
 
 // Projection holds the pure functions that turn leaves into what people see. They are called again by Verify and
-// Erase, so the same arguments must always give the same answer.
+// Erase, so the same arguments must always give the same answer. What Seen gives has no Received and no Arrival: those are the
+// store's, which fills them in before it asks Newer.
 type Projection struct {
 	Line  func(event.Leaf, *event.Private) (Line, bool)
 	Seen  func(Line) (Seen, bool)

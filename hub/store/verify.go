@@ -95,6 +95,9 @@ func (v *verifier) all() error {
 	if !v.report.OK() {
 		return nil // projections of leaves that differ would only repeat the cause
 	}
+	if err := v.strays(); err != nil {
+		return err
+	}
 	if err := v.presence(); err != nil {
 		return err
 	}
@@ -103,14 +106,13 @@ func (v *verifier) all() error {
 
 // log walks one log's bundles in order. A returned Difference ends the walk of this log.
 func (v *verifier) log(l *Log, id int64) (*Difference, error) {
-	rows, err := v.q.QueryContext(v.ctx, `SELECT b.seq, b.first, b.n, b.lines, b.tree, b.opaque, b.lost, b.proof, p.parts FROM bundles b
+	rows, err := v.q.QueryContext(v.ctx, `SELECT b.seq, b.first, b.n, b.lines, b.tree, b.opaque, b.lost, b.proof, b.received, p.parts FROM bundles b
 		LEFT JOIN private_parts p ON p.seq = b.seq WHERE b.log = ? ORDER BY b.first`, id)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	lines, err := v.q.QueryContext(v.ctx, lineSelect+` WHERE l.address >= ? AND l.address < ? ORDER BY l.address`,
-		id<<maxIndexBits, (id+1)<<maxIndexBits)
+	lines, err := v.q.QueryContext(v.ctx, lineSelect+` WHERE g.id = ? ORDER BY b.first, l.id`, id)
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +125,7 @@ func (v *verifier) log(l *Log, id int64) (*Difference, error) {
 		var p partsRow
 		var text, packed, parts, proof []byte
 		var lost bool
-		if err := rows.Scan(&p.seq, &p.first, &p.n, &text, &packed, &w.unread, &lost, &proof, &parts); err != nil {
+		if err := rows.Scan(&p.seq, &p.first, &p.n, &text, &packed, &w.unread, &lost, &proof, &p.received, &parts); err != nil {
 			return nil, err
 		}
 		if lost {
@@ -295,10 +297,10 @@ func (w *logWalk) leaf(line []byte, p *partsRow) {
 		w.v.report.Missing++
 	}
 	w.v.report.Leaves++
-	w.projection(&leaf, private)
+	w.projection(&leaf, private, p)
 }
 
-func (w *logWalk) projection(leaf *event.Leaf, private *event.Private) {
+func (w *logWalk) projection(leaf *event.Leaf, private *event.Private, b *partsRow) {
 	var p projected
 	s := Store{project: w.v.project}
 	s.projectLeaf(leaf, private, &p)
@@ -317,6 +319,7 @@ func (w *logWalk) projection(leaf *event.Leaf, private *event.Private) {
 		w.v.report.Lines++
 	}
 	for _, seen := range p.seen {
+		seen.Received, seen.Arrival = b.received, b.line(leaf.Index)
 		if old, ok := w.v.seen[seen.Member]; !ok || w.v.project.Newer(seen, old) {
 			w.v.seen[seen.Member] = seen
 		}
@@ -363,20 +366,32 @@ func (r lineRows) next() (Line, bool, error) {
 	return l, err == nil, err
 }
 
+// strays looks for lines that belong to no bundle: no walk of a log has met them.
+func (v *verifier) strays() error {
+	var lines uint64
+	if err := v.q.QueryRowContext(v.ctx, `SELECT count(*) FROM lines`).Scan(&lines); err != nil {
+		return err
+	}
+	if lines != v.report.Lines {
+		v.differ("", "", event.Epoch{}, 0, fmt.Sprintf("%d lines of the service log, %d by the leaves", lines, v.report.Lines))
+	}
+	return nil
+}
+
 func (v *verifier) presence() error {
-	rows, err := v.q.QueryContext(v.ctx, `SELECT `+seenColumns+` FROM presence`)
+	rows, err := v.q.QueryContext(v.ctx, seenSelect)
 	if err != nil {
 		return err
 	}
 	defer rows.Close()
 	stored := 0
 	for rows.Next() {
-		have, err := scanSeen(rows)
+		have, err := scanPlace(rows)
 		if err != nil {
 			return err
 		}
 		stored++
-		if want, ok := v.seen[have.Member]; !ok || want != have {
+		if want, ok := v.seen[have.Member]; !ok || want != have.Seen {
 			v.differ(have.Node, have.Edge, have.Epoch, have.Index, "presence of a member is not what the leaves say")
 		}
 	}
