@@ -1,39 +1,26 @@
 package clearing
 
-// buckets is a priority queue over small whole distances (Dial): one doubly linked list of nodes per distance.
+// buckets is a priority queue over small whole distances (Dial): one stack of entries per distance. A node that came
+// closer is entered again; its older entries are passed over when they come up.
 type buckets struct {
-	first []int32 // first node at each distance, -1 when none
-	next  []int32
-	prev  []int32
-	dist  []int32
+	first   []int32 // newest entry at each distance, 0 when none
+	entries []entry // entries[0] is none
+	dist    []int32
 }
+
+type entry struct{ node, next int32 }
 
 // unreached is the distance of a node that no deficit was found for.
 const unreached = int32(1) << 30
 
 func newBuckets(nodes int) buckets {
-	return buckets{first: make([]int32, 2*nodes+4), next: make([]int32, nodes), prev: make([]int32, nodes), dist: make([]int32, nodes)}
+	return buckets{first: make([]int32, 2*nodes+4), entries: make([]entry, 1, 2*nodes+4), dist: make([]int32, nodes)}
 }
 
 func (b *buckets) insert(v, d int32) {
 	b.dist[v] = d
-	b.prev[v] = -1
-	b.next[v] = b.first[d]
-	if b.next[v] >= 0 {
-		b.prev[b.next[v]] = v
-	}
-	b.first[d] = v
-}
-
-func (b *buckets) remove(v int32) {
-	if b.next[v] >= 0 {
-		b.prev[b.next[v]] = b.prev[v]
-	}
-	if b.prev[v] >= 0 {
-		b.next[b.prev[v]] = b.next[v]
-	} else {
-		b.first[b.dist[v]] = b.next[v]
-	}
+	b.entries = append(b.entries, entry{node: v, next: b.first[d]})
+	b.first[d] = int32(len(b.entries) - 1)
 }
 
 // updatePrices lowers every price by eps times the node's distance to the nearest deficit, where an edge is as long as
@@ -41,9 +28,8 @@ func (b *buckets) remove(v int32) {
 // stops when most nodes with excess are reached; what is farther moves with the last distance.
 func (w *worker) updatePrices() bool {
 	b := &w.buckets
-	for i := range b.first {
-		b.first[i] = -1
-	}
+	clear(b.first)
+	b.entries = b.entries[:1]
 	active := 0
 	for v := range w.nodes {
 		switch {
@@ -62,9 +48,13 @@ func (w *worker) updatePrices() bool {
 	enough := active / 8 // the last few lie far out and would cost most of the search
 	last, far := int32(0), int32(len(b.first)-1)
 	for d := int32(0); d < far && active > enough; d++ {
-		for b.first[d] >= 0 {
-			v := b.first[d]
-			b.remove(v)
+		for b.first[d] != 0 {
+			e := b.entries[b.first[d]]
+			b.first[d] = e.next
+			v := e.node
+			if b.dist[v] != d {
+				continue
+			}
 			b.dist[v] = -1 - d // done
 			if w.excess[v] > 0 {
 				active--
@@ -108,9 +98,6 @@ func (w *worker) reach(v, d int32) {
 		at := int64(d) + (price[to]-pv-int64(e.cost)*w.scale)>>w.shift + 1
 		if at >= far || at >= int64(known) {
 			continue
-		}
-		if known != unreached {
-			b.remove(to)
 		}
 		b.insert(to, int32(at))
 	}

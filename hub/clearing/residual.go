@@ -116,24 +116,29 @@ func (g *residual) rescale(factor int64) {
 	}
 }
 
-// relaxBudget bounds how often potentials may look at an edge before it gives up on the present flow, in passes over
-// all edges. A flow that is not yet optimal has a negative cycle and would never come to rest.
-const relaxBudget = 6
+// Bounds on how often potentials may look at an edge before it gives up on the present flow, in passes over all edges.
+const (
+	earlyPasses = 4  // while prices can still be made finer: the flow may be optimal, more often it is not
+	ripePasses  = 20 // at the end of an attempt: the few cycles that are left are worth being found here
+)
 
 // potentials rounds the prices to whole costs and repairs them by relaxation until no edge with room has a negative
-// reduced cost. It returns nil when the budget runs out.
-func (g *residual) potentials() []int64 {
+// reduced cost. A flow that is not yet optimal has negative cycles, on which this would never come to rest; once in a
+// while it looks for them among the edges that last lowered a node, and lets flow go round. It returns nil when the
+// passes run out.
+func (g *residual) potentials(passes int) []int64 {
 	p := make([]int64, g.nodes)
+	via := make([]int32, g.nodes) // the edge that last lowered the node, -1 when none
+	queue := make([]int32, g.nodes)
+	queued := make([]bool, g.nodes)
 	for v := range p {
 		p[v] = floorDiv(g.price[v], g.scale)
-	}
-	queue := make([]int32, 0, g.nodes)
-	queued := make([]bool, g.nodes)
-	for v := range g.nodes {
-		queue = append(queue, int32(v))
+		via[v] = -1
+		queue[v] = int32(v)
 		queued[v] = true
 	}
-	budget := int64(relaxBudget) * int64(len(g.edges))
+	lowered := 0
+	budget := int64(passes) * int64(len(g.edges))
 	for head := 0; head < len(queue); head++ {
 		if head == g.nodes { // reuse the space of what was served
 			queue = append(queue[:0], queue[head:]...)
@@ -153,15 +158,55 @@ func (g *residual) potentials() []int64 {
 			}
 			if to := e.to(); pv+int64(e.cost) < p[to] {
 				p[to] = pv + int64(e.cost)
+				via[to] = g.start[v] + int32(i)
+				lowered++
 				if !queued[to] {
 					queued[to] = true
 					queue = append(queue, int32(to))
 				}
 			}
 		}
+		if lowered >= g.nodes {
+			lowered = 0
+			g.cancel(via)
+		}
 	}
 	return p
 }
+
+// cancel lets as much as fits go round each cycle of the edges in via, one of which leads to each node at most. Such a
+// cycle is negative: each of its edges was tight or better for its end when it lowered it, and the start of one was
+// lowered again since. What goes back along it has a reduced cost of zero or more, so no new edge asks for relaxation.
+func (g *residual) cancel(via []int32) {
+	seen := make([]int32, g.nodes) // in which walk, from 1
+	for first := range via {
+		walk, v := int32(first)+1, int32(first)
+		for seen[v] == 0 && via[v] >= 0 {
+			seen[v] = walk
+			v = g.tail(via[v])
+		}
+		if seen[v] != walk {
+			continue
+		}
+		room := g.links[via[v]].room
+		for u := g.tail(via[v]); u != v; u = g.tail(via[u]) {
+			room = min(room, g.links[via[u]].room)
+		}
+		for u := v; ; {
+			at := via[u]
+			g.move(at, room)
+			if g.links[at].room == 0 {
+				via[u] = -1
+			}
+			if u = g.tail(at); u == v {
+				break
+			}
+		}
+	}
+}
+
+// tail returns the node an edge leaves.
+func (g *residual) tail(at int32) int32 { return int32(g.edges[g.links[at].back].to()) }
 
 // floorDiv divides rounding down, also below zero.
 func floorDiv(a, b int64) int64 {

@@ -10,10 +10,10 @@ import (
 // (reduced cost below zero), in paths of at most pathLength edges. eps and scale are powers of two, given as exponents.
 const (
 	firstScale = 7 // bits by which costs are made finer in the first attempt
-	scaleStep  = 3 // bits more after a failed attempt
+	scaleStep  = 2 // bits more after a failed attempt
 	phaseStep  = 4 // bits less of eps in each phase
 	ripeStep   = 8 // bits of eps under the greatest cost from which on an optimum is worth looking for
-	pathLength = 2
+	pathLength = 4
 )
 
 // maxPrice bounds every price, so that cost + price - price never wraps. Prices fall by at most 3*nodes*eps a phase; a
@@ -37,18 +37,25 @@ func (g *residual) optimise() ([]int64, error) {
 		if eps > greatest+scale-ripeStep {
 			continue
 		}
-		if p := g.potentials(); p != nil {
-			return p, nil
-		}
 		if eps > 0 {
+			if p := g.potentials(earlyPasses); p != nil {
+				return p, nil
+			}
 			continue
 		}
-		if g.scale > 4*int64(g.nodes) { // below 1/nodes, eps-optimal is optimal
+		fine := g.scale > int64(g.nodes) // below 1/nodes, eps-optimal is optimal, and relaxation comes to rest within nodes passes
+		passes := ripePasses
+		if fine {
+			passes = max(passes, g.nodes+1)
+		}
+		if p := g.potentials(passes); p != nil {
+			return p, nil
+		}
+		if fine {
 			return nil, ErrNoProof
 		}
 		scale += scaleStep
 		g.rescale(1 << scaleStep)
-		eps = scaleStep + phaseStep
 	}
 }
 

@@ -4,8 +4,12 @@ import "fmt"
 
 // Settle answers a case. The answer is returned only after [Verify] accepted it, so a fault of the solver can cost an
 // answer but never give a wrong one.
-func Settle(c *Case) (*Result, error) {
-	r, err := settle(c)
+func Settle(c *Case) (*Result, error) { return SettleStages(c, func(string) {}) }
+
+// SettleStages is [Settle] for a caller who wants to know how far it is: solved is called with the name of each stage
+// once that is solved.
+func SettleStages(c *Case, solved func(stage string)) (*Result, error) {
+	r, err := settle(c, solved)
 	if err != nil {
 		return nil, fmt.Errorf("clearing %q on day %d: %w", c.terms.Unit, c.terms.Cut, err)
 	}
@@ -15,7 +19,7 @@ func Settle(c *Case) (*Result, error) {
 	return r, nil
 }
 
-func settle(c *Case) (*Result, error) {
+func settle(c *Case, solved func(stage string)) (*Result, error) {
 	flow := make([]int64, len(c.arcs))
 	free := make([]int32, 0, len(c.arcs))
 	for k := range c.arcs {
@@ -34,6 +38,7 @@ func settle(c *Case) (*Result, error) {
 		}
 		free = left
 		stages = append(stages, st)
+		solved(st.Name)
 		if s < fixedStages-1 {
 			continue
 		}
