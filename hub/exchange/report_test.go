@@ -549,3 +549,53 @@ func TestTheAnswerOfAReportIsOnePartOfTheOrders(t *testing.T) {
 		t.Fatalf("%s %v", b, err)
 	}
 }
+
+// A dispute that waits, one that was decided and a house that leaves change who owes whom, and no report may lose count of it.
+func TestAReportAddsUpAfterDisputesAndAHouseThatLeft(t *testing.T) {
+	w := newTown(t)
+	w.seeded()
+	w.send(w.all()...)
+	w.do(PeriodOrder{Do: "close", Period: "week-1", Day: lastDay.Format(time.DateOnly)}, lastDay)
+	lines := w.do(PeriodOrder{Do: "show", Period: "week-1"}, lastDay).Lines
+	var between []ObligationState
+	for _, l := range lines {
+		if l.Debtor != "commons" && l.Creditor != "commons" && l.Debtor != "popup-azores" && l.Creditor != "popup-azores" {
+			between = append(between, l)
+		}
+	}
+	for _, o := range between[:2] {
+		w.do(PeriodOrder{Do: "dispute", Period: "week-1", Obligation: o.ID, Node: o.Debtor, Reason: "nobody was there"}, lastDay)
+	}
+	gone := between[1]
+	w.do(PeriodOrder{Do: "decide", Period: "week-1", Obligation: gone.ID, Node: third(gone), Outcome: "void", Reason: "both agree"}, lastDay)
+	later := lastDay.AddDate(0, 0, 8)
+	w.do(PeriodOrder{Do: "finalise", Period: "week-1"}, later)
+	exit := PeriodOrder{Do: "exit", Period: "week-1", Node: "popup-azores"}
+	for _, l := range w.do(PeriodOrder{Do: "show", Period: "week-1"}, later).Lines {
+		if (l.Debtor == exit.Node || l.Creditor == exit.Node) && l.Open > l.Discharged && l.Debtor != "commons" && l.Creditor != "commons" {
+			what := " freeze "
+			if l.Creditor == exit.Node {
+				what = " waive "
+			}
+			exit.Choices = append(exit.Choices, l.ID[:16]+what+l.Creditor+","+l.Debtor)
+		}
+	}
+	w.do(exit, later)
+	w.do(PeriodOrder{Do: "post", Period: "week-1"}, later)
+	for i := range 9 {
+		w.houses["oaxaca"].bed(fmt.Sprint("guest-", i), "vermont", 2, 20766)
+	}
+	w.send("oaxaca")
+	w.closed("week-2", later)
+	var first, second *feed.Release
+	w.serving(func() { first, second = released(t, w.reported("week-1")), released(t, w.reported("week-2")) })
+	if first.DisputesOpened != 2 || first.DisputesClosed != 1 || first.Statement < 2 || len(exit.Choices) == 0 {
+		t.Fatalf("%+v", first)
+	}
+	if got := figure(t, second, "night", "oaxaca", "bed"); got == nil || *got != 18 {
+		t.Fatalf("nights at oaxaca: %v", got)
+	}
+	if a := must(w.x.Do(t.Context(), Order{Verify: true})); !a.Report.OK || a.Report.Releases != 2 {
+		t.Fatalf("%+v", a.Report)
+	}
+}
