@@ -42,6 +42,7 @@ type Head struct {
 	Live    string // address of the event stream; empty: this page does not change
 	Crumbs  []Link
 	Nav     []Link // to pages that stand beside the front page
+	Foot    string // what the page is made of; empty: of leaves
 }
 
 // Link is one step of the way back, or aside.

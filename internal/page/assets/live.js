@@ -19,13 +19,18 @@
     for (const old of document.querySelectorAll("[data-fragment]")) {
       const name = old.dataset.fragment;
       const now = fresh.querySelector(`[data-fragment="${CSS.escape(name)}"]`);
-      if (!now || now.innerHTML === old.innerHTML) continue;
+      if (!now) continue;
+      const details = [...old.querySelectorAll("details")];
+      [...now.querySelectorAll("details")].forEach((d, i) => { d.open = details[i] ? details[i].open : d.open; }); // what a reader opened stays open
+      if (now.innerHTML === old.innerHTML) continue;
       const held = old.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+      const folded = details.findIndex((d) => d.firstElementChild === document.activeElement);
       const named = old.contains(document.activeElement) ? document.activeElement.id : "";
       const known = new Set([...old.querySelectorAll("[data-key]")].map((e) => e.dataset.key));
       const next = document.importNode(now, true);
       for (const e of next.querySelectorAll("[data-key]")) if (!known.has(e.dataset.key)) e.classList.add("new");
       old.replaceWith(next);
+      if (folded >= 0) next.querySelectorAll("details")[folded]?.firstElementChild?.focus();
       if (held) next.querySelector(`a[href="${CSS.escape(held)}"]`)?.focus();
       if (named) next.querySelector(`#${CSS.escape(named)}`)?.focus();
     }
