@@ -197,6 +197,7 @@ func (x *Exchange) step(ctx context.Context, s audit.Step, notes audit.Files) er
 	if s.Do == audit.DoBook {
 		x.closing.leaves = nil
 	}
+	x.turned()
 	x.log.Info("a period went on", "period", next.Name, "step", s.Do, "state", string(next.Period.State))
 	return nil
 }
@@ -298,6 +299,7 @@ func (x *Exchange) draw(ctx context.Context, o PeriodOrder, now time.Time) error
 		return err
 	}
 	x.closing.last, x.closing.number = next, x.closing.number+1
+	x.turned()
 	return nil
 }
 
@@ -411,7 +413,7 @@ func describe(c *audit.Closing, whole bool) PeriodState {
 	return p
 }
 
-// bundle packs a posted period. The same period has the same bytes at any time and on any machine.
+// bundle packs a posted period.
 func (x *Exchange) bundle(ctx context.Context, name string) ([]byte, error) {
 	c := x.closing.last
 	if c == nil || c.Name != name {
@@ -420,16 +422,7 @@ func (x *Exchange) bundle(ctx context.Context, name string) ([]byte, error) {
 			return nil, err
 		}
 	}
-	sign, vkey, err := x.operator()
-	if err != nil {
-		return nil, err
-	}
-	if c.Manifest() != nil {
-		sign = func(string) ([]byte, error) { return c.Manifest(), nil } // adopted: it is signed already
-	} else if vkey != c.Network.Operator {
-		return nil, fmt.Errorf("period %s was closed with another operator's key; its bundle is to be had where it was closed", name)
-	}
-	return c.Bundle(sign)
+	return x.bundleOf(c)
 }
 
 func (x *Exchange) writeBundle(ctx context.Context, o PeriodOrder) (Answer, error) {
@@ -478,5 +471,6 @@ func (x *Exchange) adopt(ctx context.Context, file string) (Answer, error) {
 		return Answer{}, err
 	}
 	x.closing.last, x.closing.number, x.closing.leaves = c, x.closing.number+1, nil
+	x.turned()
 	return Answer{Periods: []PeriodState{describe(c, false)}}, nil
 }

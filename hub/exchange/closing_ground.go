@@ -268,8 +268,24 @@ func (x *Exchange) excerpt(ctx context.Context, h *head, from uint64, all []audi
 	return out.Text()
 }
 
+// basis is what a draft is computed from. Nobody changes it.
+type basis struct {
+	ground *audit.Ground
+	sealed map[ledger.Account]ledger.Totals // by the period before
+	empty  bool                             // no edge has a receipt yet
+}
+
 // Draft is what a period would come to if it were closed now: a pure function of the receipted leaves and the policy.
 func (x *Exchange) Draft(ctx context.Context) (*audit.Draft, error) {
+	b, err := x.basis(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return b.draft(b.ground.Policy)
+}
+
+// basis gathers what a draft stands on. Only this holds up the desk where periods are closed, not the clearing after it.
+func (x *Exchange) basis(ctx context.Context) (*basis, error) {
 	x.closing.mu.Lock()
 	defer x.closing.mu.Unlock()
 	if err := x.loadPeriod(ctx); err != nil {
@@ -282,14 +298,21 @@ func (x *Exchange) Draft(ctx context.Context) (*audit.Draft, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(heads) == 0 {
+	b := &basis{ground: g, empty: len(heads) == 0}
+	if last := x.posted(); last != nil {
+		b.sealed = last.Balances
+	}
+	return b, nil
+}
+
+// draft is what the same leaves come to under a policy, which may be another one than that in force.
+func (b *basis) draft(policy *audit.Policy) (*audit.Draft, error) {
+	g := *b.ground
+	g.Policy = policy
+	if b.empty {
 		return &audit.Draft{Day: g.Cut.Day, Missing: g.Cut.Missing}, nil
 	}
-	var sealed map[ledger.Account]ledger.Totals
-	if last := x.posted(); last != nil {
-		sealed = last.Balances
-	}
-	return g.Draft(sealed)
+	return g.Draft(b.sealed)
 }
 
 // CloseNow carries a period from the cut to its books in one go, with every party's early yes in place of the challenge

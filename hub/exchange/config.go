@@ -33,6 +33,8 @@ type Config struct {
 	Backup      Backup   `yaml:"backup"`
 
 	PolicyText []byte `yaml:"-"` // in place of a file: for a caller that has none
+
+	file string // that it was read from, for the commands that pages print
 }
 
 // Node is one house or pop-up city.
@@ -55,7 +57,12 @@ func Load(path string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	return Decode(path, b)
+	c, err := Decode(path, b)
+	if err != nil {
+		return Config{}, err
+	}
+	c.file, err = filepath.Abs(path)
+	return c, err
 }
 
 // Decode is Load for bytes that are already here.

@@ -30,6 +30,9 @@ func (x *Exchange) erase(ctx context.Context, member string) (Answer, error) {
 		}
 	}
 	n, err := x.storage.EraseMember(ctx, member)
+	if x.pages != nil {
+		x.pages.periods.faces.forget()
+	}
 	if err != nil {
 		return a, err
 	}

@@ -30,6 +30,7 @@ type pages struct {
 	web      *web.Web
 	tree     *health.Tree
 	listener net.Listener
+	periods  *periodPage
 
 	failed, stored uint64 // of the intake, at the last look
 	ill            bool
@@ -71,9 +72,10 @@ func (x *Exchange) openPages() (*pages, error) {
 		}
 		p.zones[n.ID] = zone
 	}
+	p.periods = newPeriodPage(x)
 	metrics := health.NewMetrics(p.tree)
 	p.measure(metrics)
-	w, err := web.New(web.Options{Network: x.cfg.Name, Houses: p, Book: p, Boards: newBoardPage(x), Periods: newPeriodPage(x), Health: p.tree, Metrics: metrics.Handler(), Log: x.log, Now: time.Now})
+	w, err := web.New(web.Options{Network: x.cfg.Name, Houses: p, Book: p, Boards: newBoardPage(x), Periods: p.periods, Health: p.tree, Metrics: metrics.Handler(), Log: x.log, Now: time.Now})
 	if err != nil {
 		return nil, err
 	}
@@ -98,17 +100,26 @@ func (p *pages) close() {
 	}
 }
 
+// calmAfter is how long after the last change readers are told once more: a receipt follows its leaves, and a draft may be
+// shown for a moment after a newer one could be made.
+const calmAfter = draftAge + time.Second
+
 // run serves, and tells live readers when something new is stored or an edge comes or goes.
 func (p *pages) run(ctx context.Context) error {
 	done := make(chan error, 1)
 	go func() { done <- p.web.Serve(ctx, p.listener) }()
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	calm := time.NewTimer(calmAfter)
+	defer calm.Stop()
 	for {
 		select {
 		case err := <-done:
 			return err
 		case <-p.x.storage.Changed():
+			p.web.Changed("")
+			calm.Reset(calmAfter)
+		case <-calm.C:
 			p.web.Changed("")
 		case <-tick.C:
 			p.look(ctx)

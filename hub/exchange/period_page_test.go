@@ -15,11 +15,16 @@ import (
 	"kith/hub/web"
 )
 
+func (w *town) site(p *periodPage) *web.Web {
+	w.t.Helper()
+	none := http.NotFoundHandler()
+	return must(web.New(web.Options{Network: "n", Houses: &pages{x: w.x}, Book: &pages{x: w.x}, Periods: p, Health: none, Metrics: none, Log: slog.New(slog.DiscardHandler)}))
+}
+
 // shown is the page about the period as a browser gets it.
 func (w *town) shown() string {
 	w.t.Helper()
-	none := http.NotFoundHandler()
-	site := must(web.New(web.Options{Network: "n", Houses: &pages{x: w.x}, Book: &pages{x: w.x}, Periods: newPeriodPage(w.x), Health: none, Metrics: none, Log: slog.New(slog.DiscardHandler)}))
+	site := w.site(newPeriodPage(w.x))
 	r := httptest.NewRequest("GET", "/period", nil)
 	r.Host = "127.0.0.1"
 	rec := httptest.NewRecorder()
@@ -35,7 +40,7 @@ func TestThePageShowsTheDraftThenThePeriodUnderWayThenTheBundle(t *testing.T) {
 	w.seeded()
 	w.send(w.all()...)
 	d := must(w.x.Draft(t.Context()))
-	p := must(newPeriodPage(w.x).Period(t.Context()))
+	p := must(newPeriodPage(w.x).Period(t.Context(), nil))
 	if p.Wait != "" || p.Entries != d.Entries || len(p.Units) != len(d.Units) || len(p.Units) == 0 {
 		t.Fatalf("%+v", p)
 	}
@@ -66,13 +71,14 @@ func TestThePageShowsTheDraftThenThePeriodUnderWayThenTheBundle(t *testing.T) {
 		t.Error(b)
 	}
 	w.do(PeriodOrder{Do: "close", Period: "week-1", Day: lastDay.Format(time.DateOnly)}, lastDay)
-	if b = w.shown(); !strings.Contains(b, "Period week-1 is being closed: it is proposed.") || !strings.Contains(b, "It can be challenged until") || strings.Contains(b, "<figure") {
+	if b = w.shown(); !strings.Contains(b, "<strong>week-1</strong> is being closed") || !strings.Contains(b, "It can be challenged until") || strings.Contains(b, "<figure") ||
+		!strings.Contains(b, "hub period finalise --state-dir "+w.dir+" week-1") {
 		t.Error(b)
 	}
 	w.do(PeriodOrder{Do: "finalise", Period: "week-1"}, lastDay.Add(8*24*time.Hour))
 	w.do(PeriodOrder{Do: "post", Period: "week-1"}, lastDay.Add(9*24*time.Hour))
 	_, r := verified(t, must(w.x.bundle(t.Context(), "week-1")))
-	if b = w.shown(); !strings.Contains(b, "hub verify week-1.tar") || !strings.Contains(b, r.Seal) || !strings.Contains(b, "0 entries") {
+	if b = w.shown(); !strings.Contains(b, `href="/period/week-1"`) || !strings.Contains(b, r.Seal[:16]) || !strings.Contains(b, "0 entries") {
 		t.Error(b)
 	}
 }
@@ -110,13 +116,13 @@ func TestOneDraftServesAllReadersForAWhile(t *testing.T) {
 	w.seeded()
 	w.send("lisbon", "oaxaca")
 	p := newPeriodPage(w.x)
-	first := must(p.Period(t.Context()))
+	first := must(p.Period(t.Context(), nil))
 	w.send("vermont")
-	if again := must(p.Period(t.Context())); again.Entries != first.Entries {
+	if again := must(p.Period(t.Context(), nil)); again.Entries != first.Entries {
 		t.Error("a fresh draft was made at once")
 	}
-	p.at = p.at.Add(-draftAge)
-	if later := must(p.Period(t.Context())); later.Entries <= first.Entries {
+	p.at = p.at.Add(-max(draftAge, draftRest*p.took))
+	if later := must(p.Period(t.Context(), nil)); later.Entries <= first.Entries {
 		t.Error("the draft is never made again")
 	}
 	synctest.Test(t, func(t *testing.T) {
@@ -124,7 +130,7 @@ func TestOneDraftServesAllReadersForAWhile(t *testing.T) {
 		busy.gate <- struct{}{} // somebody's draft takes long
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		if _, err := busy.Period(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := busy.Period(ctx, nil); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error("a reader waits longer than its own request:", err)
 		}
 	})

@@ -71,6 +71,7 @@ func TestPagesInARealBrowser(t *testing.T) {
 		said := chromedp.Console(ctx)
 		for _, p := range []struct{ name, path string }{
 			{"network", "/"}, {"node", "/node/lisbon"}, {"hostile", "/node/hostile"}, {"empty", "/node/forest"}, {"lost", "/nowhere"}, {"period", "/period"},
+			{"statement", "/period/week-2"}, {"under-way", "/period/week-3"}, {"member", "/member/ana"}, {"erased", "/member/bo"},
 			{"granted", "/event/lisbon-front/" + storyEpoch.String() + "/48200"}, {"refused", "/event/lisbon-front/" + storyEpoch.String() + "/48198"},
 			{"held", "/event/hostile-front/" + storyEpoch.String() + "/48199"},
 		} {
@@ -101,7 +102,7 @@ func TestPagesInARealBrowser(t *testing.T) {
 // A target is measured without those inside a running line of text (WCAG 2.2, 2.5.8).
 const measure = `(() => {
 	const wide = document.documentElement.scrollWidth - window.innerWidth;
-	const small = [...document.querySelectorAll("a, summary, button")].filter(e => !e.matches(".skip, p a:not(.more-link)"))
+	const small = [...document.querySelectorAll("a, summary, button, input:not([type=hidden])")].filter(e => !e.matches(".skip, p a:not(.more-link)"))
 		.map(e => [e.textContent.trim().slice(0, 40), e.getBoundingClientRect().height]).filter(([, h]) => h > 0 && h < 48);
 	return JSON.stringify({ wide, small, paper: getComputedStyle(document.body).backgroundColor, scripts: document.querySelectorAll("script:not([src])").length,
 		styles: document.querySelectorAll("[style], style").length, alert: !!window.__alerted });

@@ -27,6 +27,8 @@ type story struct {
 	event map[Address]Event
 	fail  error
 	now   Period
+	asked Asked         // the last question about a period
+	held  chan struct{} // bundles wait for it
 }
 
 var (

@@ -187,7 +187,9 @@ type Web struct {
 	handler http.Handler
 	live    *live
 	slots   chan struct{}
-	token   string // of every form of this process
+
+	downloads chan struct{}
+	token     string // of every form of this process
 }
 
 // New builds the pages and checks the table of routes.
@@ -202,8 +204,9 @@ func New(o Options) (*Web, error) {
 	if err != nil {
 		return nil, fmt.Errorf("building the pages: %w", err)
 	}
-	w := &Web{o: o, set: set, pages: map[string]*template.Template{}, live: newLive(), slots: make(chan struct{}, MaxRequests)}
-	for _, name := range []string{"network", "node", "event", "period", "fault"} {
+	w := &Web{o: o, set: set, pages: map[string]*template.Template{}, live: newLive(), slots: make(chan struct{}, MaxRequests),
+		downloads: make(chan struct{}, MaxDownloads)}
+	for _, name := range []string{"network", "node", "event", "period", "statement", "member", "fault"} {
 		if w.pages[name], err = set.Page(name); err != nil {
 			return nil, fmt.Errorf("building the pages: %w", err)
 		}

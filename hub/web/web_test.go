@@ -30,7 +30,7 @@ func get(t *testing.T, h http.Handler, path string, change ...func(*http.Request
 	return w
 }
 
-var allPages = []string{"/", "/node/lisbon", "/node/kyoto", "/node/forest", "/node/hostile", "/period", "/node/lisbon?before=1795255200000", "/nowhere",
+var allPages = []string{"/", "/node/lisbon", "/node/kyoto", "/node/forest", "/node/hostile", "/period", "/period/week-2", "/period/week-3", "/member/ana", "/member/nobody", "/node/lisbon?before=1795255200000", "/nowhere",
 	"/event/lisbon-front/" + storyEpoch.String() + "/48200", "/event/hostile-front/" + storyEpoch.String() + "/48199",
 	"/event/lisbon-front/" + storyEpoch.String() + "/48209", "/event/lisbon-front/" + storyEpoch.String() + "/48001",
 	"/event/lisbon-front/" + storyEpoch.String() + "/47000"}
