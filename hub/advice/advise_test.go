@@ -47,7 +47,7 @@ func TestPeopleWhoAreOverGoWhereTheFullestHouseStaysEmptiest(t *testing.T) {
 	if i.Do != Place || i.Provider != "porto" || i.Receiver != "lisbon" || i.Quantity != 3 || i.Had != 1 || i.Kind != "bed" || i.Measure != Night {
 		t.Fatalf("%+v", i)
 	}
-	want := "Lisbon expects 15 people for 12 beds and gets all 3 that it asked for. Porto has 8 of its offered beds free; with these guests 5 of its 10 beds are taken, and no other choice would leave the fullest host emptier."
+	want := "Lisbon expects 15 people for 12 beds and gets all 3 that it asked for. Porto has 8 of its offered beds free. With these guests 5 of its 10 beds are taken; spread like this, the fullest host stays as empty as it can."
 	if i.Reason != want {
 		t.Errorf("have %s\nwant %s", i.Reason, want)
 	}

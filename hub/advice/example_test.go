@@ -21,5 +21,5 @@ func ExampleAdvise() {
 	}
 	// Output:
 	// place 3 of lisbon at porto
-	// Lisbon expects 15 people for 12 beds and gets all 3 that it asked for. Porto has 4 of its offered beds free; with these guests 8 of its 10 beds are taken, and no other choice would leave the fullest host emptier.
+	// Lisbon expects 15 people for 12 beds and gets all 3 that it asked for. Porto has 4 of its offered beds free. With these guests 8 of its 10 beds are taken; spread like this, the fullest host stays as empty as it can.
 }

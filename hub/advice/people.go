@@ -145,7 +145,7 @@ func (q *fullness) Pop() any {
 
 func (d *desk) place(from, to *bedroom, n int64, p *Part) {
 	d.add(Item{Do: Place, Kind: to.Bed, Measure: Night, Provider: to.ID, Receiver: from.ID, Quantity: n, Had: to.Visitors,
-		Reason: fmt.Sprintf("%s expects %s for %s and %s. %s has %d of its offered beds free; with these guests %d of its %d beds are taken, and no other choice would leave the fullest host emptier.",
+		Reason: fmt.Sprintf("%s expects %s for %s and %s. %s has %d of its offered beds free. With these guests %d of its %d beds are taken; spread like this, the fullest host stays as empty as it can.",
 			d.names[from.ID], plural(from.expected, "person", "people"), plural(from.Beds, "bed", "beds"), p.Reason(),
 			d.names[to.ID], to.free, to.expected+to.gets, to.Beds)})
 }

@@ -48,14 +48,19 @@ type Part struct {
 	Gets  int64
 	Why   Why
 	Total int64 // of what was shared
+	Among int   // claims
 }
 
 // Reason says why, as a part of a sentence.
 func (p *Part) Reason() string {
 	short := fmt.Sprintf("gets %d of the %d asked: %d are shared so that the smallest share is as large as it can be", p.Gets, p.Ask, p.Total)
-	switch p.Why {
-	case InFull:
+	switch {
+	case p.Why == InFull:
 		return fmt.Sprintf("gets all %d that it asked for", p.Ask)
+	case p.Among == 1:
+		return fmt.Sprintf("gets %d of the %d asked: there are no more", p.Gets, p.Ask)
+	}
+	switch p.Why {
 	case Remainder:
 		return short + ", and its rounded-off rest was among the largest"
 	case LotWon:
@@ -78,7 +83,7 @@ func Share(total int64, claims []Claim, seed []byte) ([]Part, error) {
 		if c.Ask < 0 || c.Ask > MaxQuantity || c.Weight < 1 || c.Weight > MaxQuantity {
 			return nil, fmt.Errorf("%.60q asks for %d with weight %d: %w (an ask of 0 to %d, a weight from 1)", c.Who, c.Ask, c.Weight, ErrClaim, int64(MaxQuantity))
 		}
-		parts[i] = Part{Claim: c, Total: total}
+		parts[i] = Part{Claim: c, Total: total, Among: len(claims)}
 	}
 	slices.SortFunc(parts, func(a, b Part) int { return strings.Compare(a.Who, b.Who) })
 	for i := 1; i < len(parts); i++ {

@@ -66,6 +66,29 @@ func TestEqualClaimsDifferByAtMostOneAndSumExactly(t *testing.T) {
 	}
 }
 
+func TestEveryOutcomeHasItsReason(t *testing.T) {
+	for _, c := range []struct {
+		total  int64
+		claims []Claim
+		why    Why
+		want   string
+	}{
+		{5, []Claim{{"a", 3, 1}}, InFull, "gets all 3 that it asked for"},
+		{2, []Claim{{"a", 3, 1}}, Whole, "gets 2 of the 3 asked: there are no more"},
+		{4, []Claim{{"a", 3, 1}, {"b", 3, 1}}, Whole, "gets 2 of the 3 asked: 4 are shared so that the smallest share is as large as it can be"},
+		{3, []Claim{{"a", 9, 4}, {"b", 9, 1}}, Whole, "gets 2 of the 9 asked: 3 are shared so that the smallest share is as large as it can be"},
+		{4, []Claim{{"a", 9, 2}, {"b", 9, 1}}, Remainder, "gets 3 of the 9 asked: 4 are shared so that the smallest share is as large as it can be, and its rounded-off rest was among the largest"},
+		{3, []Claim{{"a", 3, 1}, {"b", 3, 1}}, LotWon, "gets 2 of the 3 asked: 3 are shared so that the smallest share is as large as it can be, and one more fell to it by lot among equals"},
+		{3, []Claim{{"b", 3, 1}, {"a", 3, 1}}, LotLost, "gets 1 of the 3 asked: 3 are shared so that the smallest share is as large as it can be, and the lot for one more among equals fell on others"},
+	} {
+		parts := share(t, c.total, c.claims, "roots")
+		i := slices.IndexFunc(parts, func(p Part) bool { return p.Why == c.why })
+		if i < 0 || parts[i].Reason() != c.want {
+			t.Errorf("%d among %v: %+v", c.total, c.claims, parts)
+		}
+	}
+}
+
 func TestTheLotFallsElsewhereWithAnotherSeed(t *testing.T) {
 	claims := []Claim{{"lisbon", 100, 1}, {"oaxaca", 100, 1}, {"vermont", 100, 1}}
 	won := map[string]int{}

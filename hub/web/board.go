@@ -368,6 +368,8 @@ func balanceBar(f *BoardFigure) *bar {
 	switch {
 	case size > limit:
 		b.Tone, b.Text = "bad", "past its "+name
+	case size == limit && size > 0:
+		b.Tone, b.Text = "bad", "at its "+name
 	case size == 0:
 	case reaches(size, limit, atLimit):
 		b.Tone, b.Text = "bad", fmt.Sprintf("%d\u202f%% of its %s", share(size, limit), name)
@@ -403,7 +405,7 @@ func (l *BoardLine) says() string {
 	case "lend":
 		return n + " \u00d7 " + page.Pretty(l.Kind) + " from " + l.Provider + " to " + l.Receiver
 	}
-	return l.Provider + " hosts " + n + " more of " + page.Pretty(l.Kind)
+	return l.Provider + " hosts " + n + " more " + plural(l.Quantity, l.Measure)
 }
 
 // more is what the sentence leaves out.
@@ -414,7 +416,15 @@ func (l *BoardLine) more() string {
 	case "lend":
 		return "a loan"
 	}
-	return "counted by " + l.Measure + ", for visitors of other houses"
+	return page.Pretty(l.Kind) + ", for visitors of other houses"
+}
+
+// plural is a measure of a catalogue behind a number.
+func plural(n int64, measure string) string {
+	if n == 1 {
+		return measure
+	}
+	return measure + "s"
 }
 
 func quotaWords(q *BoardQuota) quotaRow {

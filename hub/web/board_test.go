@@ -83,6 +83,7 @@ func storyBoard() Board {
 func boardWeb(t testing.TB, s *story, d *desk) *Web {
 	t.Helper()
 	o := newWeb(t, s).o
+	o.Network = "A network of houses with a long name"
 	o.Boards, o.Log = d, slog.New(slog.NewTextHandler(io.Discard, nil))
 	w, err := New(o)
 	if err != nil {
@@ -98,12 +99,12 @@ func TestTheBoardSaysInWordsWhatItsBarsShow(t *testing.T) {
 	last := 0
 	for _, want := range []string{`aria-current="page">Board</a>`, "17 people</strong> in, <strong>51 beds</strong> in <strong>4 houses</strong>", "3 suggestions",
 		`href="/node/lisbon"`, "<b>11</b> in 9 beds", "2 not for certain", `class="bar bad"`, "2 over", "4 offered to visitors",
-		"gave 12, took 9", "stands at \u22128, between \u221210 and 10", `class="bar warn"`, "80\u202f% of its floor",
-		"gave 1.00, took 12\u202f345.67", "stands at &#43;0.95, between \u22121.00 and 1.00", "95\u202f% of its ceiling", "gave 3, took 0", "no limit set",
+		"gave 12, took 9", "at \u22128, limits \u221210 to 10", `class="bar warn"`, "80\u202f% of its floor",
+		"gave 1.00, took 12\u202f345.67", "at &#43;0.95, limits \u22121.00 to 1.00", "95\u202f% of its ceiling", "gave 3, took 0", "no limit set",
 		"catching up, 214 to come", "Front hall", "just now</time>", "314 waiting", "12 days, since 9 November", "2 min ago",
 		`href="/node/kyoto"`, "past its ceiling", "yesterday", "in, beds not known", "none yet",
 		"2 people from Casa da Graça to Kyōto Machiya", "gets all 2 that it asked for", `name="quantity" value="2"`, `id="accept-00000000000000a1"`,
-		"1 × Bike from &lt;script&gt;", "Forest camp hosts 15 more of Bed", "no bed", "1 person from &lt;script&gt;", "15 below its share", "15 above its share",
+		"1 × Bike from &lt;script&gt;", "Forest camp hosts 15 more nights", "no bed", "1 person from &lt;script&gt;", "15 below its share", "15 above its share",
 		"in force", "until 2026-11-22", "kith-commitment v1", `id="cancel-00000000000000c1"`, "cancelled", "over"} {
 		i := strings.Index(b[last:], want)
 		if i < 0 {
@@ -269,7 +270,7 @@ func TestABarChangesItsToneBeforeTheLimit(t *testing.T) {
 	}{
 		{0, -10, 10, "good", "", 50, 0, 50}, {7, -10, 10, "good", "", 50, 35, 50}, {-7, -10, 10, "good", "", 15, 35, 50},
 		{75, -100, 100, "warn", "75\u202f% of its ceiling", 50, 37, 50}, {89, -100, 100, "warn", "89\u202f% of its ceiling", 50, 44, 50},
-		{90, -100, 100, "bad", "90\u202f% of its ceiling", 50, 45, 50}, {100, -100, 100, "bad", "100\u202f% of its ceiling", 50, 50, 50},
+		{90, -100, 100, "bad", "90\u202f% of its ceiling", 50, 45, 50}, {100, -100, 100, "bad", "at its ceiling", 50, 50, 50},
 		{-8, -10, 30, "warn", "80\u202f% of its floor", 5, 20, 25}, {-11, -10, 30, "bad", "past its floor", 0, 25, 25}, {1, -10, 0, "bad", "past its ceiling", 100, 0, 100},
 		{0, 0, 10, "good", "", 0, 0, 0},
 	} {
@@ -299,6 +300,9 @@ func TestTheBoardInARealBrowser(t *testing.T) {
 				continue
 			}
 			look(t, ctx, base+"/board", fmt.Sprintf("board-%d-%s", width, scheme), width, scheme)
+			if high, err := chromedp.Run(ctx, chromedp.Evaluate[float64](`Math.max(...[...document.querySelectorAll(".top a")].map((e) => e.getBoundingClientRect().height))`)); err != nil || high > 60 {
+				t.Errorf("the navigation is %v high: %v", high, err)
+			}
 			// A table stays a table for whoever hears it, also where it is drawn as blocks.
 			roles, err := chromedp.Run(ctx, chromedp.Evaluate[int](`document.querySelectorAll('.board [role="row"] > [role="cell"], .board [role="row"] > [role="rowheader"]').length`))
 			if err != nil || roles != 4*6 {
