@@ -74,13 +74,6 @@ type commitTx struct {
 	bytes  int // about what it adds to the write-ahead log
 }
 
-type factKey struct{ edge, topic, subject string }
-
-type addressedFact struct {
-	Fact
-	address int64
-}
-
 func (s *Store) newTx(ctx context.Context, tx *sql.Tx) *commitTx {
 	// The driver watches a context that can end with a goroutine for every statement, which costs more than the statement.
 	// The transaction itself still ends with its own context.
@@ -328,12 +321,7 @@ func (t *commitTx) finish() error {
 	if err := t.putPlaces(); err != nil {
 		return err
 	}
-	for _, f := range t.facts {
-		if _, err := t.q.fact.ExecContext(t.ctx, f.Edge, f.Topic, f.Subject, f.Node, f.address, f.At, f.Value, f.Why); err != nil {
-			return err
-		}
-	}
-	return nil
+	return t.putFacts()
 }
 
 // publish makes the transaction's view the writer's view. It runs after the commit only.

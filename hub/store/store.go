@@ -61,6 +61,7 @@ type Store struct {
 	logs   map[logKey]*logRow
 	nodes  map[string]int64
 	shapes map[shape]int64
+	facts  map[string]int // rows of each edge, counted from above
 	places map[string]*place
 	open   bool // a transaction was begun and not published: what the writer remembers of places may be wrong
 	stmts  statements
@@ -103,7 +104,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 	s := &Store{
 		dir: o.Dir, path: path, network: o.Network, project: p, now: o.Now, lock: lock, newest: make(chan struct{}, 1),
 		logs: make(map[logKey]*logRow), nodes: make(map[string]int64), shapes: make(map[shape]int64),
-		places: make(map[string]*place),
+		places: make(map[string]*place), facts: make(map[string]int),
 	}
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("opening the store %s: %w", path, err), s.Close())
@@ -192,7 +193,7 @@ func (s *Store) warm(ctx context.Context) error {
 		copy(k.epoch[:], epoch)
 		s.logs[k] = &r
 	}
-	if err := rows.Err(); err != nil {
+	if err := errors.Join(rows.Err(), rows.Close()); err != nil {
 		return err
 	}
 	names, err := s.write.QueryContext(ctx, `SELECT id, node FROM nodes`)
@@ -208,7 +209,10 @@ func (s *Store) warm(ctx context.Context) error {
 		}
 		s.nodes[node] = id
 	}
-	return names.Err()
+	if err := errors.Join(names.Err(), names.Close()); err != nil {
+		return err
+	}
+	return s.warmFacts(ctx)
 }
 
 // Close stops the store. The database needs no orderly close; this one only saves the next start some work.

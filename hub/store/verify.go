@@ -58,7 +58,7 @@ func (s *Store) Verify(ctx context.Context, c Checks) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("verifying the store: %w", err)
 	}
-	v := verifier{ctx: ctx, q: tx, project: s.project, checks: c, seen: map[string]Seen{}, facts: map[factKey]addressedFact{}}
+	v := verifier{ctx: ctx, q: tx, project: s.project, checks: c, seen: map[string]Seen{}, facts: foldFacts{}}
 	err = v.all()
 	if err = errors.Join(err, ignoreDone(tx.Rollback())); err != nil {
 		return v.report, fmt.Errorf("verifying the store: %w", err)
@@ -73,7 +73,7 @@ type verifier struct {
 	checks  Checks
 	report  Report
 	seen    map[string]Seen
-	facts   map[factKey]addressedFact
+	facts   foldFacts
 }
 
 func (v *verifier) all() error {
@@ -325,10 +325,7 @@ func (w *logWalk) projection(leaf *event.Leaf, private *event.Private, b *partsR
 		}
 	}
 	for _, f := range p.facts {
-		k := factKey{f.Edge, f.Topic, f.Subject}
-		if old, ok := w.v.facts[k]; !ok || address > old.address {
-			w.v.facts[k] = addressedFact{f, address}
-		}
+		w.v.facts.add(f, address)
 	}
 }
 
@@ -411,7 +408,7 @@ func (v *verifier) factRows() error {
 		return err
 	}
 	defer rows.Close()
-	stored := 0
+	stored, want := 0, v.facts.rest()
 	for rows.Next() {
 		var f addressedFact
 		if err := rows.Scan(&f.Node, &f.Edge, &f.Topic, &f.Subject, &f.Value, &f.Why, &f.At, &f.address); err != nil {
@@ -419,15 +416,12 @@ func (v *verifier) factRows() error {
 		}
 		f.Index = uint64(f.address) & (1<<maxIndexBits - 1)
 		stored++
-		if v.facts[factKey{f.Edge, f.Topic, f.Subject}] != f {
+		if v.facts[f.Edge][factKey{f.Edge, f.Topic, f.Subject}] != f {
 			v.differ(f.Node, f.Edge, event.Epoch{}, f.Index, strings.TrimSpace("the state of "+f.Topic+" "+f.Subject)+" is not what the leaves say")
 		}
 	}
-	if stored != len(v.facts) && v.report.OK() {
-		for _, f := range v.facts {
-			v.differ(f.Node, f.Edge, event.Epoch{}, f.Index, fmt.Sprintf("%d states by the leaves, %d in the table", len(v.facts), stored))
-			break
-		}
+	if stored != want && v.report.OK() {
+		v.differ("", "", event.Epoch{}, 0, fmt.Sprintf("%d states by the leaves, %d in the table", want, stored))
 	}
 	return rows.Err()
 }
