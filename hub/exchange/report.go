@@ -133,6 +133,11 @@ func (x *Exchange) publish(ctx context.Context, o ReportOrder) (Answer, error) {
 		err = x.takeBack(ctx, o)
 	case !here:
 		err = x.publishUpTo(ctx, o.Period)
+	default: // a changed text must not go out under the period's name
+		c, failed := x.readPeriod(ctx, o.Period)
+		if err = failed; err == nil {
+			_, err = checkRelease(c, &kept)
+		}
 	}
 	if err != nil {
 		return Answer{}, fmt.Errorf("report of %.60s: %w", o.Period, err)

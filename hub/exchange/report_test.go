@@ -387,6 +387,9 @@ func TestAReportThatWasTamperedWithIsFound(t *testing.T) {
 		if out, _, code := w.tell("verify"); code != command.Failed || !strings.Contains(out, "NOT VERIFIED: report of week-1: ") {
 			t.Fatalf("%s: code %d: %s", name, code, out)
 		}
+		if out, said, code := w.tell("report", "week-1"); code != command.Failed || out != "" || !strings.Contains(said, "report of week-1: ") {
+			t.Fatalf("%s changed, and given: code %d: %s", name, code, said)
+		}
 	}
 	if err := os.WriteFile(file, image, 0o600); err != nil {
 		t.Fatal(err)
