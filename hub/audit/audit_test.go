@@ -325,6 +325,7 @@ func FuzzTexts(f *testing.F) {
 	for _, name := range []string{networkName, cutName, carryName, closingName, excerptName(0)} {
 		f.Add(c.Files[name])
 	}
+	f.Add([]byte("kith-carry v1\nperiod p\nseal " + strings.Repeat("0", 64) + "\nlater o 1\nvoid o 2\nidle o 3\nleft aa\nused aa-1 " + nonceOne + " 7\nend 0\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if n, err := ParseNetwork(b); err == nil && !bytes.Equal(n.AppendText(nil), b) {
 			t.Fatal("network")

@@ -149,6 +149,19 @@ func TestWhatMadeNoObligationIsNotTakenBackByALaterCorrection(t *testing.T) {
 	}
 }
 
+func TestALeafCarriedOverThatCannotBeReadDoesNoHarm(t *testing.T) {
+	w := ledgerless(t)
+	w.bed(0, "bb", 2, 100, "", "")
+	l := must(event.Parse(w.lines["aa"][0]))
+	l.Body = []byte(`{"resource":"bed"}`)
+	w.add(0, event.KindReplayed, event.Replayed{OldEpoch: l.Epoch.String(), Leaf: string(must(l.Encode()))})
+	w.bed(0, "bb", 1, 100, "", l.Epoch.String()+"/0") // its target is the leaf that cannot be read
+	c, _ := w.after(nil, "p1", 110)
+	if got := c.reasons(); got != "aa-1:1:unreadable aa-1:2:corrects-nothing" || c.owed("bb", "aa") != 2 {
+		t.Fatalf("%s %+v", got, c.Set.Obligations)
+	}
+}
+
 func TestALimitThatFactsPassIsInTheBundleAndCannotBeLeftOut(t *testing.T) {
 	w := ledgerless(t)
 	w.bed(1, "aa", 40, 100, "", "") // aa has a limit of -5 to 5
