@@ -20,8 +20,10 @@ import (
 	"time"
 
 	"kith/edge/appliance"
+	"kith/hub/audit"
 	"kith/hub/exchange"
 	"kith/hub/registry"
+	"kith/hub/settlement"
 	"kith/internal/access"
 	"kith/internal/card"
 	"kith/internal/command"
@@ -70,11 +72,14 @@ type demo struct {
 	fields  map[string]*chip.Field  // by edge/reader
 	addrs   map[string]string       // of each edge's API
 	chips   []*chip.Chip
+	prices  map[settlement.Action]map[string]settlement.Price
 	began   time.Time
-	busy    map[string]bool // edges at which somebody stands; live owns it
+	busy    map[string]bool // places at which somebody stands; live owns it
 
-	mu sync.Mutex // one line at a time
-
+	mu       sync.Mutex // one line at a time, and what follows
+	standing map[string]bool
+	away     map[string]bool  // houses without an uplink
+	given    map[string]int64 // by house and unit, what the draft should show; nil until the week has arrived at the hub
 }
 
 // Command is `simulator demo`.
@@ -113,7 +118,8 @@ func Command(ctx context.Context, s command.Streams, args []string) int {
 // Run lives until ctx ends and stops everything in order.
 func Run(ctx context.Context, o Options) (err error) {
 	d := &demo{opt: o, dir: o.Dir, configs: map[string]appliance.Config{}, lines: map[string]*line{}, boards: map[string]*board.Board{},
-		fields: map[string]*chip.Field{}, addrs: map[string]string{}, busy: map[string]bool{}, began: time.Now()}
+		fields: map[string]*chip.Field{}, addrs: map[string]string{}, busy: map[string]bool{}, standing: map[string]bool{},
+		away: map[string]bool{}, began: time.Now()}
 	if d.dir == "" {
 		if d.dir, err = os.MkdirTemp("", "kith-demo-"); err != nil {
 			return err
@@ -141,7 +147,12 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err := d.build(ctx, start); err != nil {
 		return ignoreEnd(ctx, err)
 	}
-	d.say("%s  Ctrl-C stops it.", "http://"+d.hub.Addr()+"/")
+	d.say("houses, people, taps   http://%s/", d.hub.Addr())
+	d.say("what houses owe        http://%s/period", d.hub.Addr())
+	for _, h := range houses() {
+		d.say("%-22s http://%s/kiosk?at=%s", "kiosk of "+h.name, d.addrs[h.edges[0].id], kioskReader)
+	}
+	d.say("enter something at a kiosk: somebody holds a card for you. Ctrl-C stops all of it.")
 	select {
 	case err := <-failed:
 		return err
@@ -229,7 +240,11 @@ func (d *demo) openHub(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	cfg.PolicyText = policyText
+	policy, err := audit.ParsePolicy("policy.yaml", policyText)
+	if err != nil {
+		return err
+	}
+	cfg.PolicyText, d.prices = policyText, policy.Settlement.Prices
 	d.hub, err = exchange.Open(ctx, cfg, exchange.Options{StateDir: filepath.Join(d.dir, "hub"), Version: "demo", Log: d.opt.Log})
 	return err
 }
@@ -281,7 +296,7 @@ func (d *demo) addEdge(ctx context.Context, h house, e site, uplink string) erro
 			Held: settings.Duration(30 * time.Second), PreAlarm: settings.Duration(10 * time.Second), Contact: true, Exit: !e.front, Fire: true}}}
 	readers := [][2]string{{e.door + "-reader", "inside"}}
 	if e.front {
-		readers = [][2]string{{e.door + "-in", "in"}, {e.door + "-out", "out"}}
+		readers = [][2]string{{e.door + "-in", "in"}, {e.door + "-out", "out"}, {kioskReader, "inside"}}
 	}
 	for _, r := range readers {
 		c.Readers = append(c.Readers, appliance.Reader{ID: r[0], Door: e.door, Direction: r[1], PN532: "hsu:" + r[0] + ".tty"})

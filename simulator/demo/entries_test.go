@@ -4,7 +4,10 @@ import (
 	"testing"
 	"time"
 
+	"kith/hub/audit"
+	"kith/hub/settlement"
 	"kith/internal/access"
+	"kith/internal/event"
 )
 
 // A settlement of the demo's week has something to settle, and every entry of it is one that the catalogue allows.
@@ -39,5 +42,42 @@ func TestAWeekHasEntriesOfVisitorsInEveryHouse(t *testing.T) {
 		if visits[h.id] < 5 {
 			t.Errorf("%s: %d entries of visitors among %d", h.id, visits[h.id], all)
 		}
+	}
+}
+
+// Every entry of the demo can be told as a line, and moves the draft that the line is about.
+func TestEveryEntryHasItsWordsAndItsPrice(t *testing.T) {
+	policy, err := audit.ParsePolicy("policy.yaml", policyText)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]bool{}
+	for _, r := range catalogue() {
+		action := event.KindUse
+		if len(r.Actions) > 0 {
+			action = event.Kind(r.Actions[0])
+		}
+		if p := policy.Settlement.Prices[settlement.Action(action)][r.ID]; p.Each < 1 {
+			t.Errorf("%s %s is not priced", action, r.ID)
+		}
+		text := did(&entry{action: action, resource: r.ID, quantity: 2})
+		if said[text] {
+			t.Errorf("%s: %q is said of something else too", r.ID, text)
+		}
+		said[text] = true
+	}
+}
+
+// Whoever presses a button at a kiosk of the demo has a card held for them that moves the draft, and another as witness.
+func TestYourCompanionsComeFromTwoHouses(t *testing.T) {
+	d := &demo{people: populate(1, time.Now())}
+	for _, h := range houses() {
+		visitor, witness := d.companions(h)
+		if v, w := d.people[visitor], d.people[witness]; v.home == h.id || w.home != h.id || v.trait != ordinary || w.trait != ordinary {
+			t.Errorf("%s: %+v and %+v", h.id, v, w)
+		}
+	}
+	if houseAt("oaxaca-kiln").id != "oaxaca" || houseAt("nowhere").id != "" {
+		t.Error("an edge stands in the wrong house")
 	}
 }

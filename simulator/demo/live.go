@@ -16,6 +16,10 @@ func (d *demo) live(ctx context.Context) <-chan struct{} {
 		var hands sync.WaitGroup
 		defer hands.Wait()
 		hands.Go(func() { d.outages(ctx) })
+		for _, h := range houses() {
+			hands.Go(func() { d.attend(ctx, h) })
+		}
+		hands.Go(func() { d.see(ctx) })
 		results := make(chan result, 16)
 		pause := time.NewTimer(0)
 		defer pause.Stop()
@@ -25,11 +29,11 @@ func (d *demo) live(ctx context.Context) <-chan struct{} {
 				return
 			case r := <-results:
 				d.script.done(r.move, r.let)
-				delete(d.busy, r.move.edge)
+				delete(d.busy, r.move.place())
 			case <-pause.C:
 				m := d.script.next(time.Now(), true)
-				if !d.busy[m.edge] {
-					d.busy[m.edge] = true
+				if !d.busy[m.place()] {
+					d.busy[m.place()] = true
 					hands.Go(func() {
 						act := d.hold
 						if m.entry != nil {
@@ -83,14 +87,21 @@ func (d *demo) outages(ctx context.Context) {
 			return
 		}
 		d.say("the uplink of %s goes away; its doors go on deciding", h.name)
-		d.lines[h.id].cut(true)
+		d.cut(h, true)
 		if !sleep(ctx, outageFor) {
 			return
 		}
-		d.lines[h.id].cut(false)
+		d.cut(h, false)
 		d.say("the uplink of %s is back; its journal catches up", h.name)
 		wait = outageEvery - outageFor
 	}
+}
+
+func (d *demo) cut(h house, away bool) {
+	d.mu.Lock()
+	d.away[h.id] = away
+	d.mu.Unlock()
+	d.lines[h.id].cut(away)
 }
 
 func sleep(ctx context.Context, d time.Duration) bool {

@@ -19,7 +19,7 @@ type house struct {
 type site struct {
 	id, door string
 	zones    []string
-	front    bool // two readers, in and out; else one reader that does not tell
+	front    bool // readers in and out, and one in the hall beside a screen; else one reader that does not tell
 }
 
 func houses() []house {
@@ -114,6 +114,14 @@ type move struct {
 	say    string // a line for the terminal, when the moment is worth one
 }
 
+// place is where one person at a time stands: the kiosk in the hall is not the door.
+func (m move) place() string {
+	if m.entry != nil {
+		return m.edge + "/" + m.reader
+	}
+	return m.edge
+}
+
 // script decides who does what next. It knows what the doors should answer only as far as people do: where they are.
 type script struct {
 	rng    *rand.Rand
@@ -145,7 +153,7 @@ func (s *script) next(now time.Time, live bool) move {
 	roll := s.rng.Float64()
 	refusals, roams, rooms, entries := 0.03, 0.02, 0.28, 0.09
 	if live {
-		refusals, roams, rooms, entries = 0.14, 0.05, 0.24, 0.10
+		refusals, roams, rooms, entries = 0.08, 0.10, 0.18, 0.36
 	}
 	switch {
 	case roll > 1-entries:
