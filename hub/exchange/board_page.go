@@ -218,43 +218,44 @@ func (x *Exchange) standing(ctx context.Context) (*standing, error) {
 	for _, u := range policy.Units {
 		s.scales[u.Name] = u.Scale
 	}
-	x.closing.mu.Lock()
-	defer x.closing.mu.Unlock()
-	if err := x.loadPeriod(ctx); err != nil {
-		return nil, err
+	if under, err := x.underWayNow(ctx, s); under || err != nil {
+		return s, err
 	}
-	if c := x.closing.last; c != nil && c.Period.State != settlement.Posted {
-		s.wait = fmt.Sprintf("Period %s is being closed: it is %s. Figures of the next one begin once it is posted.", c.Name, c.Period.State)
-		s.age(c.Period.Obligations)
-		return s, nil
-	}
-	g, heads, err := x.ground(ctx, settlement.Day(time.Now().Unix()/daySeconds))
+	b, err := x.basis(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if len(heads) == 0 {
+	if b.empty {
 		s.wait = "No house has a co-signed checkpoint yet, so nothing is counted."
 		return s, nil
 	}
-	set, err := g.Derive()
+	set, err := b.ground.Derive()
 	if err != nil {
 		return nil, err
 	}
 	s.age(set.Obligations)
-	if last := x.posted(); last != nil {
-		d, err := g.Draft(last.Balances)
-		if err != nil {
-			return nil, err
-		}
-		s.figures = d.Nodes
-		return s, nil
-	}
-	d, err := g.Draft(nil)
+	d, err := b.draft(b.ground.Policy)
 	if err != nil {
 		return nil, err
 	}
 	s.figures = d.Nodes
 	return s, nil
+}
+
+// underWayNow says whether a period is being closed, and what is known of its debts then.
+func (x *Exchange) underWayNow(ctx context.Context, s *standing) (bool, error) {
+	x.closing.mu.Lock()
+	defer x.closing.mu.Unlock()
+	if err := x.loadPeriod(ctx); err != nil {
+		return false, err
+	}
+	c := x.closing.last
+	if c == nil || c.Period.State == settlement.Posted {
+		return false, nil
+	}
+	s.wait = fmt.Sprintf("Period %s is being closed: it is %s. Figures of the next one begin once it is posted.", c.Name, c.Period.State)
+	s.age(c.Period.Obligations)
+	return true, nil
 }
 
 func (s *standing) age(list []settlement.Obligation) {

@@ -261,7 +261,8 @@ func (w *Web) board(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	now := w.o.Now()
-	v := boardView{Head: page.Head{Title: "Board", Network: w.o.Network, Here: r.URL.Path, Live: "/live", Nav: nav()}, Token: w.token, Wait: b.Wait}
+	v := boardView{Head: page.Head{Title: "Board", Network: w.o.Network, Here: r.URL.Path, Live: "/live", Nav: nav(),
+		Foot: "What you accept or cancel here is a note under the operator's key. hub verify proves every one of them."}, Token: w.token, Wait: b.Wait}
 	more := map[string]*BoardHouse{}
 	for i := range b.Houses {
 		more[b.Houses[i].Node] = &b.Houses[i]
