@@ -19,6 +19,7 @@ const (
 	unproven     = 250 * time.Millisecond // a lenient door may have moved so long before a kill without a record
 	decideMost   = 3 * time.Second        // from the moment a card is lifted to the decision about it
 	overlapRound = 10 * time.Millisecond
+	boardLag     = 50 * time.Millisecond // from the door's word to the board's time stamp, likewise
 )
 
 // witness is what was seen at one edge from outside.
@@ -190,11 +191,16 @@ func (m *match) grants() {
 	taken := map[*bookTap]bool{}
 	for _, p := range m.w.movements {
 		var last *bookTap
-		for _, g := range grants {
+		for i, g := range grants {
 			if g.at.After(p.on.Add(rounding)) {
 				break
 			}
-			last = g
+			// A second card just before the board stamped the movement came to a lock that was already on its way.
+			if last = g; i > 0 && p.on.Sub(g.at) <= boardLag {
+				if before := grants[i-1]; !taken[before] && before.boot == g.boot && p.on.Sub(before.at) <= recordMost+handOver {
+					last = before
+				}
+			}
 		}
 		switch {
 		case last != nil && !taken[last] && p.on.Sub(last.at) <= recordMost+handOver:
@@ -296,7 +302,7 @@ func (m *match) stuck(g *bookTap, by time.Time) bool {
 // released says whether the lock was let go already when the grant came: the release is then longer, and no movement.
 func (m *match) released(at time.Time) bool {
 	for _, p := range m.w.movements {
-		if !p.on.After(at.Add(recordMost)) && (p.off.IsZero() || !p.off.Before(at.Add(-overlapRound))) && !p.on.After(at) {
+		if !p.on.After(at.Add(boardLag)) && (p.off.IsZero() || !p.off.Before(at.Add(-overlapRound))) {
 			return true
 		}
 	}
