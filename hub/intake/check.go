@@ -1,8 +1,10 @@
 package intake
 
 import (
+	"bytes"
 	"encoding/base64"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"golang.org/x/mod/sumdb/note"
@@ -163,9 +165,47 @@ func (c *Checked) private(l *event.Leaf, p *wire.Private) {
 	case event.CheckJSON(p.Bytes) != nil:
 		// What is not text in the one form would change its bytes on the way through an export.
 		c.Bad = append(c.Bad, Evidence{Kind: EvidencePrivate, Index: l.Index, Bytes: sum[:], Why: "the part is not compact JSON"})
+	case !inItsHour(l, p.Bytes):
+		// An exact time that the signed leaf denies would move a person, or a line, to wherever its author likes.
+		c.Bad = append(c.Bad, Evidence{Kind: EvidencePrivate, Index: l.Index, Bytes: sum[:], Why: "the part's time is not in the leaf's hour"})
 	default:
 		c.Private = append(c.Private, PrivatePart{Index: l.Index, Salt: p.Salt, Bytes: p.Bytes})
 	}
+}
+
+// inItsHour says whether the exact time in a private part lies in the hour that its leaf states. What a replayed leaf carries
+// has its own time inside, which the projection holds to the carried leaf; and a part that nobody can read says no time.
+func inItsHour(l *event.Leaf, part []byte) bool {
+	if l.Kind == event.KindReplayed {
+		return true
+	}
+	at, ok := leadingAt(part)
+	if !ok {
+		p, err := event.ParsePrivate(part)
+		if err != nil {
+			return true
+		}
+		at = p.At
+	}
+	return at >= l.At && at-l.At < event.HourMS
+}
+
+// leadingAt reads the time where event.Private.Encode writes it, a twentieth of the general parser's time. The part is known to be
+// compact JSON without a key twice. But the parser takes "AT" for "at", and the last one counts: a part in which the key could
+// stand once more, in any spelling, is left to it.
+func leadingAt(part []byte) (int64, bool) {
+	rest, ok := bytes.CutPrefix(part, []byte(`{"at":`))
+	end := bytes.IndexByte(rest, ',')
+	if !ok || end < 0 || bytes.IndexByte(rest, '\\') >= 0 {
+		return 0, false
+	}
+	for i := end; i+3 < len(rest); i++ {
+		if rest[i] == '"' && rest[i+1]|0x20 == 'a' && rest[i+2]|0x20 == 't' && rest[i+3] == '"' {
+			return 0, false
+		}
+	}
+	at, err := strconv.ParseInt(string(rest[:end]), 10, 64)
+	return at, err == nil
 }
 
 // clip bounds evidence of a hostile line; its whole bytes stand in the bundle.

@@ -137,8 +137,11 @@ func one[T wire.Down](t testing.TB, answers []wire.Down) T {
 	return m
 }
 
+// tapped is when the first tap of every author is, Unix milliseconds.
+const tapped = int64(1_790_000_000_000)
+
 func (a *author) write(t testing.TB, kind event.Kind, body string, private []byte) {
-	l := event.Leaf{Network: "seed", Node: "lisbon", Edge: a.name, Epoch: a.epoch, Index: uint64(len(a.lines)), Kind: kind, At: event.HourMS, Clock: event.Synced,
+	l := event.Leaf{Network: "seed", Node: "lisbon", Edge: a.name, Epoch: a.epoch, Index: uint64(len(a.lines)), Kind: kind, At: tapped - tapped%event.HourMS, Clock: event.Synced,
 		Boot: "0011223344556677", Body: []byte(body)}
 	var p wire.Private
 	if private != nil {
@@ -160,7 +163,7 @@ func (a *author) put(t testing.TB, line []byte, p wire.Private) {
 func (a *author) taps(t testing.TB, n int) {
 	for range n {
 		a.write(t, event.KindTap, `{"door":"front","reader":"r1","dir":"in","verdict":"granted","reason":"granted","assurance":"pkoc","roster":7}`,
-			fmt.Appendf(nil, `{"at":%d,"mono":5,"member":"m-ana","card":"pkoc:0011","body":{"grant":"g1","us":310}}`, 1_790_000_000_000+len(a.lines)))
+			fmt.Appendf(nil, `{"at":%d,"mono":5,"member":"m-ana","card":"pkoc:0011","body":{"grant":"g1","us":310}}`, tapped+int64(len(a.lines))))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -652,3 +653,67 @@ func processor(b *testing.B) time.Duration {
 type silent struct{}
 
 func (silent) Send(string, []byte) error { return nil }
+
+// A private part whose exact time its own leaf denies could keep a person somewhere for years, or put a line on top of all.
+func TestAPrivatePartMustLieInTheHourOfItsLeaf(t *testing.T) {
+	s := newShop(t, "front")
+	a := s.edges["front"]
+	start := tapped - tapped%event.HourMS
+	var kept []uint64
+	for _, c := range []struct {
+		part string
+		kept bool
+	}{
+		{`{"at":%d,"mono":5,"member":"ana"}`, true},
+		{`{"at":-1,"mono":5,"member":"ana"}`, false},
+		{`{"at":0,"mono":5,"member":"ana"}`, false},
+		{`{"at":9223372036854775807,"mono":5,"member":"ana"}`, false},
+		{`{"mono":5,"member":"ana"}`, false},
+		{`{"member":"ana","at":4000000000000}`, false},
+		{`{"member":"ana","at":%d}`, true},
+		{`{"at":%d}`, true},
+		{`{"at":4000000000000}`, false},
+		{`{"at":%d,"mono":5,"AT":4000000000000}`, false},
+		{`{"at":%d,"mono":5,"\u0061t":4000000000000}`, false},
+		{`{"at":%d,"body":{"at":4000000000000}}`, true},
+		{`["nobody","can","read","this"]`, true},
+		{`{"at":"noon"}`, true}, // no time at all
+	} {
+		text := c.part
+		if strings.Contains(text, "%d") {
+			text = fmt.Sprintf(text, tapped)
+		}
+		if c.kept {
+			kept = append(kept, uint64(len(a.lines)))
+		}
+		a.write(t, event.KindTap, `{}`, []byte(text))
+	}
+	for at, in := range map[int64]bool{start - 1: false, start: true, start + event.HourMS - 1: true, start + event.HourMS: false} {
+		if in {
+			kept = append(kept, uint64(len(a.lines)))
+		}
+		a.write(t, event.KindTap, `{}`, fmt.Appendf(nil, `{"at":%d,"mono":5,"member":"ana","body":{}}`, at))
+	}
+	// What a leaf carries over from a lost branch has its own time inside.
+	kept = append(kept, uint64(len(a.lines)))
+	a.write(t, event.KindReplayed, `{}`, []byte(`{"at":0,"mono":0,"body":{}}`))
+	if r := one[*wire.Receipt](t, s.tell("front", a.batch(0, len(a.lines)))); r.Size != uint64(len(a.lines)) {
+		t.Fatalf("receipt %+v", r)
+	}
+	var have []uint64
+	for _, p := range s.store.accepted[0].Private {
+		have = append(have, p.Index)
+	}
+	if !slices.Equal(have, kept) {
+		t.Errorf("kept %d, want %d", have, kept)
+	}
+	bad := s.store.evidence(EvidencePrivate)
+	if len(bad) != len(a.lines)-len(kept) {
+		t.Fatalf("%d pieces of evidence for %d parts", len(bad), len(a.lines)-len(kept))
+	}
+	for _, e := range bad {
+		if len(e.Bytes) != 32 || !strings.Contains(e.Why, "hour") {
+			t.Errorf("evidence %+v", e)
+		}
+	}
+}

@@ -55,7 +55,7 @@ const (
 // Project makes the line of a leaf. Leaves that nobody needs to read, such as each opening of a door, have none.
 func Project(leaf event.Leaf, p *event.Private) (Line, bool) {
 	l := Line{Node: leaf.Node, Edge: leaf.Edge, Epoch: leaf.Epoch, Index: leaf.Index, Kind: leaf.Kind, At: leaf.At, Clock: leaf.Clock}
-	if p != nil {
+	if p != nil && (leaf.Kind == event.KindReplayed || inItsHour(&leaf, p)) {
 		l.At, l.Member = p.At, p.Member
 	}
 	if leaf.Kind.IsEntry() {
@@ -68,6 +68,12 @@ func Project(leaf event.Leaf, p *event.Private) (Line, bool) {
 		return carried(l, leaf.Body, p)
 	}
 	return l, l.plain(leaf)
+}
+
+// inItsHour: a private part whose exact time is not in the hour that its leaf states has no effect. The leaf is what the edge
+// signed and what was here first; the part could otherwise put a person anywhere in time.
+func inItsHour(leaf *event.Leaf, p *event.Private) bool {
+	return p.At >= leaf.At && p.At-leaf.At < event.HourMS
 }
 
 func (l *Line) tap(body []byte) bool {
@@ -149,7 +155,7 @@ func carriedPrivate(original *event.Leaf, p *event.Private) *event.Private {
 		return nil
 	}
 	part, err := event.ParsePrivate([]byte(r.Private))
-	if err != nil {
+	if err != nil || !inItsHour(original, &part) {
 		return nil
 	}
 	return &part

@@ -257,3 +257,20 @@ func BenchmarkProject(b *testing.B) {
 		}
 	}
 }
+
+// The leaf is what was signed first: a part that names another time than its hour has no effect, outside and inside.
+func TestAPartOutsideItsLeafsHourHasNoEffect(t *testing.T) {
+	original := leaf(t, event.KindTap, granted)
+	for at, in := range map[int64]bool{hour - 1: false, hour: true, hour + event.HourMS - 1: true, hour + event.HourMS: false, 0: false, -1: false, 1<<63 - 1: false} {
+		l, ok := Project(original, &event.Private{At: at, Member: "ana"})
+		if !ok || (l.Member == "ana") != in || !in && l.At != hour {
+			t.Errorf("at %d: %+v %v", at, l, ok)
+		}
+		moved := original
+		moved.Epoch, moved.Index = event.Epoch{9}, 77
+		outer, part := carry(t, moved, event.Private{At: at, Member: "ana"})
+		if l, ok := Project(outer, part); !ok || (l.Member == "ana") != in || !in && l.At != hour {
+			t.Errorf("carried, at %d: %+v %v", at, l, ok)
+		}
+	}
+}
