@@ -243,7 +243,7 @@ func stations(state string, number int) []step {
 	}
 	at := slices.Index([]string{"cut", "proposed", "final", "posted"}, state)
 	for i := range list {
-		list[i].Mark = "unknown"
+		list[i].Mark = "plain"
 		if i <= at {
 			list[i].Mark = "yes"
 		}

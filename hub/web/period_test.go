@@ -102,7 +102,7 @@ func TestAPeriodUnderWaySaysHowFarItIs(t *testing.T) {
 	s := newStory()
 	s.now = Period{Under: &UnderWay{Name: "week-3", State: "proposed", Number: 2, Until: storyNow.Unix(), Open: 1, Next: []Order{{"A house says yes early:", "hub period confirm --by NODE week-3"}}}}
 	b := get(t, newWeb(t, s).Handler(), "/period").Body.String()
-	inOrder(t, b, "<strong>week-3</strong> is being closed", `class="node yes"`, "Cut", `class="node yes"`, "Proposed", "statement 2 is out", `class="node unknown"`, "Final", "(to come)", "Posted", `href="/period/week-3"`,
+	inOrder(t, b, "<strong>week-3</strong> is being closed", `class="node yes"`, "Cut", `class="node yes"`, "Proposed", "statement 2 is out", `class="node plain"`, "Final", "(to come)", "Posted", `href="/period/week-3"`,
 		"21 November 2026, 10:42 UTC", "1 dispute is undecided", "hub period confirm --by NODE week-3", "None yet.")
 	if strings.Contains(b, "so far") || strings.Contains(b, "What if") {
 		t.Error("there is no draft while a period is being closed")

@@ -130,6 +130,7 @@ type lineOf struct {
 	StatementLine
 	Amount, Done, Left string
 	Short              string // of the id: enough for hub period dispute
+	Goes               string // "goes round", in its tense
 }
 
 type disputeRow struct {
@@ -177,9 +178,6 @@ func (w *Web) statementView(r *http.Request, s *Statement) statementView {
 	here := "/period/" + s.Name
 	v := statementView{S: *s, Steps: stations(s.State, s.Number), Until: utc(s.Until), Last: s.From + len(s.Lines),
 		Head: page.Head{Title: "Period " + s.Name, Network: w.o.Network, Here: r.URL.Path, Nav: nav(), Foot: statementFoot}}
-	if s.State != "posted" {
-		v.Head.Live = "/live"
-	}
 	for _, n := range s.Numbers {
 		row := numberRow{n, fmt.Sprintf("%s?number=%d", here, n.Number), utc(n.At), n.Number == s.Number}
 		if row.Here {
@@ -190,8 +188,12 @@ func (w *Web) statementView(r *http.Request, s *Statement) statementView {
 	for _, u := range s.Units {
 		v.Units = append(v.Units, unitView{Name: u.Name, Gross: amount(u.Gross, u.Scale), Goes: amount(u.Goes, u.Scale), Left: amount(u.Gross-u.Goes, u.Scale)})
 	}
+	goes := "went round"
+	if s.State != "posted" {
+		v.Head.Live, goes = "/live", "goes round"
+	}
 	for _, l := range s.Lines {
-		v.Lines = append(v.Lines, lineOf{l, amounted(l.Open, l.Scale, l.Unit), amount(l.Discharged, l.Scale), amount(l.Rest, l.Scale), l.ID[:min(len(l.ID), shortID)]})
+		v.Lines = append(v.Lines, lineOf{l, amounted(l.Open, l.Scale, l.Unit), amount(l.Discharged, l.Scale), amount(l.Rest, l.Scale), l.ID[:min(len(l.ID), shortID)], goes})
 	}
 	leaf := func(from int) string { return fmt.Sprintf("%s?number=%d&from=%d#debts", here, s.Number, from) }
 	if s.From > 0 {
