@@ -118,6 +118,12 @@ func (k *Kiosk) postEntry(w http.ResponseWriter, r *http.Request) {
 		say(w, http.StatusBadRequest, refusalBody{err.Error(), "not-json"})
 		return
 	}
+	// A browser cannot leave these headers out. Whoever stands at the screen must not write in somebody's name by way of this
+	// very listener, which is the screen's own origin.
+	if want.Member != "" && r.Header.Get("Origin")+r.Header.Get("Sec-Fetch-Site") != "" {
+		say(w, http.StatusForbidden, refusalBody{"a browser names nobody; use edge entry add", "from-a-browser"})
+		return
+	}
 	s, err := k.enter(want)
 	var no *Refusal
 	switch {

@@ -224,6 +224,8 @@ func TestHostileRequestsAreRefusedAndChangeNothing(t *testing.T) {
 		"a form":                {twoNights, []string{"Content-Type", "text/plain"}, 415},
 		"another page's script": {twoNights, []string{"Sec-Fetch-Site", "cross-site"}, 403},
 		"another origin":        {twoNights, []string{"Origin", "http://evil.example"}, 403},
+		"a member by a browser": {`{"action":"use","resource":"bed","quantity":1,"member":"ana"}`, []string{"Origin", "http://example.com"}, 403},
+		"a member by a fetch":   {strings.Replace(twoNights, "{", `{"member":"ana",`, 1), []string{"Sec-Fetch-Site", "same-origin"}, 403},
 		"unknown reader":        {strings.Replace(twoNights, "front-in", "x", 1), nil, 400},
 		"to nobody":             {`{"action":"transfer","resource":"flour","quantity":1,"reader":"front-in","to":"porto/"}`, nil, 400},
 		"to a path":             {`{"action":"transfer","resource":"flour","quantity":1,"reader":"front-in","to":"porto/a/b"}`, nil, 400},
