@@ -1,7 +1,6 @@
 package load
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -9,7 +8,6 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sort"
-	"time"
 
 	"kith/hub/clearing"
 )
@@ -73,72 +71,6 @@ func (m market) byRank(rng *rand.Rand) func() (int, int) {
 	return func() (int, int) { return debtors[rank()], creditors[rank()] }
 }
 
-// measureClearing settles drawn markets and verifies the answers. Beside each stands one plain walk over the same debts,
-// which nothing that reads them can undercut.
-func measureClearing(ctx context.Context, b *bench) error {
-	for _, m := range []market{
-		{nodes: b.size.nodes, debts: b.size.debts, seed: 1},
-		{nodes: b.size.nodes, debts: b.size.debts, seed: 2, powerLaw: true},
-		{nodes: b.size.manyNodes, debts: b.size.manyDebts, seed: 3},
-	} {
-		if err := m.measure(ctx, b); err != nil {
-			return fmt.Errorf("%s: %w", m, err)
-		}
-	}
-	return nil
-}
-
-func (m market) String() string {
-	kind := "uniform"
-	if m.powerLaw {
-		kind = "power law"
-	}
-	return fmt.Sprintf("%d nodes, %d debts, %s", m.nodes, m.debts, kind)
-}
-
-func (m market) measure(ctx context.Context, b *bench) error {
-	c, err := clearing.Compile(m.draw())
-	if err != nil {
-		return err
-	}
-	many := m.debts == b.size.manyDebts
-	rounds := b.size.rounds
-	if many {
-		rounds = 1
-	}
-	var r *clearing.Result
-	var settles, verifies, walks []float64
-	for range rounds {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		began := time.Now()
-		if r, err = clearing.Settle(c); err != nil {
-			return err
-		}
-		settles = append(settles, milliseconds(time.Since(began)))
-	}
-	for range b.size.rounds + 2 {
-		began := time.Now()
-		if err := clearing.Verify(c, r); err != nil {
-			return err
-		}
-		verifies = append(verifies, milliseconds(time.Since(began)))
-		began = time.Now()
-		if m.walk(c, r) != r.Total {
-			return fmt.Errorf("the lines do not add up to %d", r.Total)
-		}
-		walks = append(walks, milliseconds(time.Since(began)))
-	}
-	note := fmt.Sprintf("%s; %d%% cleared", m, 100*r.Total/max(1, c.Gross()))
-	if many {
-		b.add(figure{Name: "verify a clearing", Value: median(verifies), Unit: millis, Bare: median(walks), Peer: "a walk over its debts", Floor: 50, Aim: 15, Note: note})
-		return nil
-	}
-	b.add(figure{Name: "solve a clearing", Value: median(settles), Unit: millis, Bare: median(verifies), Peer: "its verification", Floor: 2000, Note: note})
-	return nil
-}
-
 // walk reads every debt and every line once.
 func (m market) walk(c *clearing.Case, r *clearing.Result) (sum int64) {
 	gross := int64(0)
@@ -150,4 +82,12 @@ func (m market) walk(c *clearing.Case, r *clearing.Result) (sum int64) {
 		return -1
 	}
 	return sum
+}
+
+func (m market) String() string {
+	kind := "uniform"
+	if m.powerLaw {
+		kind = "power law"
+	}
+	return fmt.Sprintf("%d nodes, %d debts, %s", m.nodes, m.debts, kind)
 }

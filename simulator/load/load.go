@@ -124,6 +124,11 @@ func asProgram(ctx context.Context, s command.Streams, name string, args []strin
 		return appliance.Program("load").Run(ctx, s, args)
 	case "hub":
 		return exchange.Program("load").Run(ctx, s, args)
+	case clearingWord:
+		if err := obey(ctx, s.Out, strings.Join(args, " ")); err != nil {
+			return command.Fail(s, "simulator load", err)
+		}
+		return command.OK
 	}
 	fmt.Fprintf(s.Err, "simulator load: no program %q\n", name)
 	return command.Usage
@@ -215,6 +220,7 @@ type sizes struct {
 	credentials, backlog   int
 	leaves                 int // edge journal before the kill
 	hubLeaves              int
+	fewNodes, fewDebts     int
 	nodes, debts           int
 	manyNodes, manyDebts   int
 }
@@ -222,12 +228,13 @@ type sizes struct {
 func full() sizes {
 	return sizes{taps: 320, doors: 8, people: 250_000, rules: 200, asked: 100_000, appends: 1500, edges: 120, batches: 600,
 		single: 7200, rounds: 3, links: 80, linkBatches: 480, linkOnes: 6400, paced: 8 * time.Second, idle: 6 * time.Second,
-		credentials: 100_000, backlog: 50_000, leaves: 1_000_000, hubLeaves: 300_000, nodes: 10_000, debts: 100_000,
-		manyNodes: 100_000, manyDebts: 1_000_000}
+		credentials: 100_000, backlog: 50_000, leaves: 1_000_000, hubLeaves: 300_000, fewNodes: 200, fewDebts: 10_000,
+		nodes: 10_000, debts: 100_000, manyNodes: 100_000, manyDebts: 1_000_000}
 }
 
 func tiny() sizes {
 	return sizes{taps: 6, doors: 2, people: 500, rules: 20, asked: 500, appends: 20, edges: 4, batches: 8, single: 20, rounds: 1,
 		links: 2, linkBatches: 4, linkOnes: 20, paced: 200 * time.Millisecond, idle: 200 * time.Millisecond, credentials: 200,
-		backlog: 200, leaves: 1000, hubLeaves: 1000, nodes: 50, debts: 300, manyNodes: 60, manyDebts: 400}
+		backlog: 200, leaves: 1000, hubLeaves: 1000, fewNodes: 20, fewDebts: 100, nodes: 50, debts: 300,
+		manyNodes: 60, manyDebts: 400}
 }

@@ -60,7 +60,8 @@ func TestEveryPartOfTheTableIsMeasured(t *testing.T) {
 	}
 	for _, want := range []string{"tap: last card byte to lock, p99", "decision, p99", "journal append, p50", "ingest, 100 events a batch",
 		"ingest, 1 event a batch", "ingest over MQTT+TLS, 1 event a batch", "receipt at 1,000 events/s, p99", "edge memory, at rest",
-		"edge memory, highest under replay", "edge ready after SIGKILL", "hub ready after SIGKILL", "solve a clearing", "verify a clearing"} {
+		"edge memory, highest under replay", "edge ready after SIGKILL", "hub ready after SIGKILL", "solve a clearing", "verify a clearing",
+		"solve the first stage of a clearing", "read and verify a clearing", "memory of a clearing, highest"} {
 		if !found[want] {
 			t.Errorf("no figure %q", want)
 		}

@@ -70,8 +70,8 @@ func (u unit) text(v float64) string {
 		return fmt.Sprintf("%.0f ns", v*1e6)
 	case u == millis && v < 1:
 		return fmt.Sprintf("%.3g us", v*1000)
-	case u == millis && v >= 10_000:
-		return fmt.Sprintf("%.1f s", v/1000)
+	case u == millis && v >= 1000:
+		return fmt.Sprintf("%.3g s", v/1000)
 	}
 	return fmt.Sprintf("%.3g %s", v, u)
 }
