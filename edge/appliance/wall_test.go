@@ -62,3 +62,17 @@ func TestTheScreenAtTheWallEndsInALeafThatCanBeChecked(t *testing.T) {
 		t.Fatal(body)
 	}
 }
+
+func TestTheScreenOffersNothingThatWouldNotBeKept(t *testing.T) {
+	c := newCabin(t)
+	c.spoil(t, false)
+	res, err := http.Get("http://" + c.edge.Addr() + "/kiosk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil || !strings.Contains(string(b), "No entries just now") || strings.Contains(string(b), "Washing") {
+		t.Fatalf("%v %s", err, b)
+	}
+}
