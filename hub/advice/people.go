@@ -58,7 +58,7 @@ func (d *desk) people() error {
 		if p.Gets < p.Ask {
 			why := "no house has an offered bed free"
 			if free > 0 {
-				why = "there are beds for fewer people than ask: it " + p.Reason()
+				why = "it " + p.Reason()
 			}
 			d.out.Unmet = append(d.out.Unmet, Unmet{p.Who, p.Ask - p.Gets, fmt.Sprintf("%s expects %s for %s, and %s.",
 				d.names[p.Who], plural(from.expected, "person", "people"), plural(from.Beds, "bed", "beds"), why)})

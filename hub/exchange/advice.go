@@ -6,8 +6,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
+	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"kith/hub/presence"
 	"kith/hub/store"
 	"kith/internal/event"
+	"kith/internal/pki"
 	"kith/internal/wire"
 )
 
@@ -162,6 +164,9 @@ func (x *Exchange) Accept(ctx context.Context, id string, quantity int64, now ti
 		quantity = a.Items[i].Quantity
 	}
 	c := a.Items[i].Commit(x.cfg.Network, quantity, now.Unix())
+	if digest := c.Digest(); slices.ContainsFunc(x.promises.list, func(p promise) bool { return p.digest == digest }) {
+		return CommitmentState{}, fmt.Errorf("accepting %s: the very same was signed this second: %w", id, ErrChanged) // one note cannot stand for two
+	}
 	signed, err := x.signPromise(ctx, store.CommitmentNote{Digest: c.Digest()}, c.Text())
 	if err != nil {
 		return CommitmentState{}, err
@@ -261,13 +266,12 @@ func (x *Exchange) loadPromises(ctx context.Context) error {
 // readPromises proves each note by the operator's key and reads it. faults are those that do not hold.
 func (x *Exchange) readPromises(notes []store.CommitmentNote) (list []promise, faults []error, err error) {
 	if len(notes) == 0 {
-		return nil, nil, nil // looking must not make an operator's key
+		return nil, nil, nil // there may be no operator's key yet, and looking must not make one
 	}
-	_, vkey, err := x.operator()
-	if err != nil {
-		return nil, nil, err
+	key, err := pki.LoadVerifier(filepath.Join(x.opt.StateDir, keysDir, pki.FileOperatorVerify))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, []error{fmt.Errorf("%d notes of commitments, and no key of an operator to prove them by: %w", len(notes), err)}, nil
 	}
-	key, err := note.NewVerifier(vkey)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -319,14 +323,16 @@ func (x *Exchange) verifyCommitments(ctx context.Context, v *Verification) error
 	if err != nil {
 		return err
 	}
-	_, faults, err := x.readPromises(notes)
+	list, faults, err := x.readPromises(notes)
 	if err != nil {
 		return err
 	}
 	for _, f := range faults {
 		v.OK, v.Differences = false, append(v.Differences, f.Error())
 	}
-	v.Commitments = uint64(len(notes) - len(faults))
+	if v.Commitments = uint64(len(notes) - len(faults)); len(list) == 0 {
+		v.Commitments = 0
+	}
 	return nil
 }
 
@@ -455,5 +461,8 @@ func sentence(do advice.Do, quantity int64, resource, measure, provider, receive
 	case advice.Lend:
 		return fmt.Sprintf("%d %s go from %s to %s", quantity, resource, provider, receiver)
 	}
-	return strings.TrimSpace(fmt.Sprintf("%s hosts %d %s more of %s", provider, quantity, measure, resource))
+	if quantity != 1 {
+		measure += "s"
+	}
+	return fmt.Sprintf("%s hosts %d more %s (%s)", provider, quantity, measure, resource)
 }

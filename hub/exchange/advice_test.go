@@ -34,11 +34,13 @@ import (
 var tonight = time.UnixMilli(hour + event.HourMS)
 
 // comes lets a member in at the door.
-func (h *house) comes(member string) {
+func (h *house) comes(member string) { h.passes(member, "in") }
+
+func (h *house) passes(member, direction string) {
 	h.t.Helper()
 	at := hour + int64(h.size())
 	l := event.Leaf{Network: "commons-week", Node: h.node, Edge: h.keys.ID, Epoch: h.epoch, Index: h.size(), Kind: event.KindTap, At: hour, Clock: event.Synced, Boot: "00112233445566aa",
-		Body: must(event.Marshal(event.Tap{Door: "front", Reader: "r1", Direction: "in", Verdict: "grant", Reason: "granted", Assurance: "pkoc", Roster: 1}))}
+		Body: must(event.Marshal(event.Tap{Door: "front", Reader: "r1", Direction: direction, Verdict: "grant", Reason: "granted", Assurance: "pkoc", Roster: 1}))}
 	p := event.Private{At: at, Member: member, Card: "pkoc:" + personKey}
 	part := wire.Private{Salt: [32]byte{2, byte(l.Index), h.epoch[0]}, Bytes: must(p.Encode())}
 	c := event.Commit(part.Salt, part.Bytes)
@@ -159,6 +161,31 @@ func TestAcceptedAdviceIsSignedCountsAndCanBeTakenBack(t *testing.T) {
 	}
 }
 
+func TestTheSameAdviceIsNotAcceptedTwiceInOneSecond(t *testing.T) {
+	w := crowded(t)
+	first := must(w.x.Accept(t.Context(), w.advised().Items[0].ID, 1, tonight))
+	// One more comes to Lisbon and one leaves Oaxaca: with the promise counted, all is as it was.
+	if _, err := w.x.Do(t.Context(), Order{Change: &registry.Change{Members: []access.Member{{ID: "lis-4", Name: "L", Home: "lisbon", Role: access.RoleResident}}}}); err != nil {
+		t.Fatal(err)
+	}
+	w.houses["lisbon"].comes("lis-4")
+	w.houses["oaxaca"].passes("oax-1", "out")
+	w.send("lisbon", "oaxaca")
+	again := w.advised().Items[0]
+	if again.Reason != first.Reason || again.Quantity != 2 {
+		t.Fatalf("%+v, after %+v", again, first)
+	}
+	if _, err := w.x.Accept(t.Context(), again.ID, 1, tonight); !errors.Is(err, ErrChanged) {
+		t.Fatal("one note stands for two promises:", err)
+	}
+	must(w.x.Accept(t.Context(), again.ID, 1, tonight.Add(time.Second)))
+	list := must(w.x.Commitments(t.Context(), tonight))
+	w.restart()
+	if kept := must(w.x.Commitments(t.Context(), tonight)); len(list) != 2 || !slices.Equal(kept, list) {
+		t.Errorf("%+v, kept %+v", list, kept)
+	}
+}
+
 func TestAdviceCountsNoNoteThatDoesNotHold(t *testing.T) {
 	w := crowded(t)
 	c := must(w.x.Accept(t.Context(), w.advised().Items[0].ID, 1, tonight))
@@ -196,6 +223,18 @@ func TestAdviceCountsNoNoteThatDoesNotHold(t *testing.T) {
 	}
 	if list := must(w.x.Commitments(t.Context(), tonight)); len(list) != 1 || list[0] != c {
 		t.Errorf("%+v", list)
+	}
+	for _, file := range []string{pki.FileOperatorSign, pki.FileOperatorVerify} { // a database without its keys
+		if err := os.Remove(filepath.Join(w.dir, keysDir, file)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.restart()
+	if r = w.verified(false, 0); len(r.Differences) != 1 || !strings.Contains(r.Differences[0], "no key of an operator") {
+		t.Errorf("%q", r.Differences)
+	}
+	if _, err := os.Stat(filepath.Join(w.dir, keysDir, pki.FileOperatorSign)); err == nil {
+		t.Error("verifying made an operator's key")
 	}
 }
 
