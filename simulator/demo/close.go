@@ -43,7 +43,7 @@ func (d *demo) settle(ctx context.Context) error {
 				after++
 			}
 		}
-		d.say("  %-7s %6d owed in %d debts; %d of it goes round and is gone, %d debts stay", u.Unit, u.Gross, before, u.Cleared, after)
+		d.say("  %-7s %6d owed in %s; %d of it goes round and is gone, %s left", u.Unit, u.Gross, plural(int64(before), "debt"), u.Cleared, plural(int64(after), "debt"))
 	}
 	bundle, report, err := d.hub.CloseNow(ctx, "demo-week")
 	if err != nil {
