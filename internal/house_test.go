@@ -117,7 +117,7 @@ func forbidden(f file, to string) string {
 var recomputed = []string{"hub/ledger", "hub/clearing", "hub/settlement"}
 
 // Pure rooms: no I/O, no clock, no goroutine, no third-party import.
-var pure = []string{"internal/event", "internal/access", "internal/policy", "hub/ledger", "hub/clearing", "hub/settlement", "hub/advice"}
+var pure = []string{"internal/event", "internal/access", "internal/policy", "hub/ledger", "hub/clearing", "hub/settlement", "hub/advice", "hub/feed"}
 
 var impureStd = regexp.MustCompile(`^(os|os/.*|net|net/.*|io/ioutil|syscall|log|log/slog|math/rand|math/rand/v2|crypto/rand|database/sql|sync|runtime|context)$`)
 

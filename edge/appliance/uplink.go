@@ -52,10 +52,11 @@ func (a *Appliance) openUplink(context.Context) error {
 	}
 	var seed [8]byte
 	rand.Read(seed[:])
+	people := a.people.(*roster.Store)
 	u.outbox = outbox.NewOutbox(outbox.Options{
 		Settings: outbox.Settings{Boot: a.journal.Boot(), Seed: binary.LittleEndian.Uint64(seed[:])},
 		Hand: outbox.Hand{
-			Log: a.journal, Roster: &rosterDesk{store: a.people.(*roster.Store)}, Boot: a.journal.Boot(), Disk: a.start.Disk,
+			Log: a.journal, Roster: &rosterDesk{store: people, assembler: people.Assembler()}, Boot: a.journal.Boot(), Disk: a.start.Disk,
 			Origin: func(e event.Epoch) string { return wire.Origin(a.cfg.Network, a.cfg.Node, a.cfg.Edge, e) },
 			Own:    a.keys.verifier, Witness: a.keys.witness, Degraded: a.degraded, Logger: a.log,
 		},

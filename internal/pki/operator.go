@@ -10,8 +10,9 @@ import (
 	"golang.org/x/mod/sumdb/note"
 )
 
-// The operator's key closes periods: it signs statements and the manifests of audit bundles, and nothing else. It is apart
-// from the hub's key, so that whoever closes can later be somebody else than the machine that collects.
+// The operator's key closes periods: it signs statements, the manifests of audit bundles, public reports and commitments, and
+// each of these texts begins with a format line of its own. It is apart from the hub's key, so that whoever closes can later
+// be somebody else than the machine that collects.
 const (
 	FileOperatorSign   = "operator.skey"
 	FileOperatorVerify = "operator.vkey"
