@@ -21,7 +21,7 @@ import (
 // Limits of a member's statement.
 const (
 	facesKept   = 200_000 // leaves whose member is remembered, so that a second look need not read all of them again
-	memberLooks = 100_000 // entries of one period that are looked through
+	memberLooks = 50_000  // entries of one period that are looked through: some four seconds the first time
 	shownMember = 500     // entries on a page, the latest
 )
 

@@ -171,3 +171,31 @@ func TestANewTapAppearsWithoutAReload(t *testing.T) {
 		t.Fatalf("the new line says %q", words)
 	}
 }
+
+func TestTheDraftIsFreshWithoutAReloadAndWhatWasOpenedOrTypedStays(t *testing.T) {
+	ctx := browser(t, "light")
+	s := newStory()
+	w := newWeb(t, s)
+	base := serve(t, w)
+	if err := chromedp.Do(ctx, chromedp.Navigate(base+"/period?unit=night"), chromedp.WaitVisible(chromedp.CSS(`.pulse[data-state="up"]`))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chromedp.Run(ctx, chromedp.Evaluate[string](`document.querySelector("figure details").open = true; document.querySelector('[name="dues"]').value = "7 %"; ""`)); err != nil {
+		t.Fatal(err)
+	}
+	s.mu.Lock()
+	s.now.Units[0].Gross++
+	s.now.Units = append(s.now.Units, PeriodUnit{Name: "meal"})
+	s.mu.Unlock()
+	w.Changed("")
+	if err := chromedp.Do(ctx, chromedp.WaitVisible(chromedp.CSS(`#unit-2`))); err != nil {
+		t.Fatal(err)
+	}
+	said, err := chromedp.Run(ctx, chromedp.Evaluate[string](`[document.querySelector("figure details").open, document.querySelector('[name="dues"]').value, document.querySelector(".sums dd").textContent].join()`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if said != "true,7 %,34" {
+		t.Errorf("after the change: %s", said)
+	}
+}

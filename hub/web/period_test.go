@@ -45,6 +45,8 @@ func storyPeriod() Period {
 }
 
 func (s *story) Period(_ context.Context, asked Asked) (Period, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.asked = asked
 	return s.now, s.fail
 }

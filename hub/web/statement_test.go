@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 const storyKey = "demo/operator+a1b2c3d4+AaBbCcDdEeFfGgHhIiJjKkLlMmNnOoPpQqRrSsTtUuVv"
@@ -113,6 +114,7 @@ func TestABundleIsHandedOutWholeAndFewAtATime(t *testing.T) {
 		go func() { done <- get(t, w.Handler(), "/period/week-2/bundle.tar").Code }()
 	}
 	for len(w.downloads) < MaxDownloads { // until all of them are inside
+		time.Sleep(time.Millisecond)
 	}
 	if r := get(t, w.Handler(), "/period/week-2/bundle.tar"); r.Code != 503 || r.Header().Get("Retry-After") == "" {
 		t.Errorf("one more download: %d", r.Code)
