@@ -290,23 +290,23 @@ func (t *commitTx) head(row *logRow, a *Accepted) error {
 	if a.Bundle == nil && !a.Lost && l.Size != row.size {
 		return fmt.Errorf("%w: head %d without leaves, we hold %d", ErrGap, l.Size, row.size)
 	}
-	receipt := row.receipt
+	receipt, size := row.receipt, uint64(0)
 	if l.Receipt != nil {
-		size, err := noteSize(l.Receipt)
-		if err != nil {
+		var err error
+		if size, err = noteSize(l.Receipt); err != nil {
 			return err
 		}
 		if size > l.Size {
 			return fmt.Errorf("a receipt for %d leaves, the log has %d", size, l.Size)
 		}
-		if size >= row.receipt {
-			receipt = size
-			if _, err := t.q.receipt.ExecContext(t.ctx, l.Receipt, int64(size), row.id); err != nil {
-				return err
-			}
-		}
+		receipt = max(size, receipt)
 	}
-	if _, err := t.q.head.ExecContext(t.ctx, int64(l.Size), l.Root[:], packRange(l.Range), l.Status, l.Boot, row.id); err != nil {
+	args := []any{int64(l.Size), l.Root[:], packRange(l.Range), l.Status, l.Boot, row.id}
+	q := t.q.head
+	if l.Receipt != nil && size == receipt {
+		q, args = t.q.receipt, append(args, l.Receipt, int64(size))
+	}
+	if _, err := q.ExecContext(t.ctx, args...); err != nil {
 		return err
 	}
 	row.size, row.receipt = l.Size, receipt

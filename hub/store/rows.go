@@ -28,8 +28,8 @@ func (q *statements) each(f func(**sql.Stmt, string) error) error {
 		sql string
 	}{
 		{&q.bundle, `INSERT INTO bundles (log, first, n, lines, tree, opaque, received) VALUES (?, ?, ?, ?, ?, ?, ?)`},
-		{&q.head, `UPDATE logs SET size = ?, root = ?, tree = ?, status = ?, boot = ? WHERE id = ?`},
-		{&q.receipt, `UPDATE logs SET receipt = ?, receipt_size = ? WHERE id = ?`},
+		{&q.head, `UPDATE logs SET size = ?1, root = ?2, tree = ?3, status = ?4, boot = ?5 WHERE id = ?6`},
+		{&q.receipt, `UPDATE logs SET size = ?1, root = ?2, tree = ?3, status = ?4, boot = ?5, receipt = ?7, receipt_size = ?8 WHERE id = ?6`},
 		{&q.line, lineInsert + tuples(1, lineWidth)},
 		{&q.lines, lineInsert + tuples(manyRows, lineWidth)},
 		{&q.parts, `INSERT INTO private_parts (seq, parts) VALUES (?, ?) ON CONFLICT (seq) DO UPDATE SET parts = excluded.parts`},
