@@ -213,7 +213,14 @@ func TestAdviceCountsNoNoteThatDoesNotHold(t *testing.T) {
 	save([32]byte{1}, false, must(sign(string(good.Text()))))       // another digest
 	save([32]byte{2}, false, must(sign("no commitment at all\n")))  //
 	save([32]byte{3}, false, append([]byte(nil), good.note[1:]...)) // no note
-	save([32]byte{4}, false, append(slices.Clone(good.note), ' '))  // another spelling
+	twoLines := good.Commitment                                     // the operator's signature holds, and another line beside it says nothing
+	twoLines.Had = 8
+	beside, _, _, err := pki.OpenOperator(t.TempDir(), "other")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, line, _ := strings.Cut(string(must(note.Sign(&note.Note{Text: string(twoLines.Text())}, beside))), "\n\n")
+	save(twoLines.Digest(), false, append(must(sign(string(twoLines.Text()))), line...))
 	other := advice.Cancellation{Network: "commons-week", Commitment: [32]byte{9}, At: 1}
 	save(good.digest, true, must(sign(string(other.Text())))) // takes back something else
 	w.restart()
