@@ -160,7 +160,7 @@ func (f *trialForm) limit(node, name string) {
 	if limited {
 		floor, ceiling = plainAmount(l.Floor, f.unit.Scale), plainAmount(l.Ceiling, f.unit.Scale)
 	}
-	row := web.LimitFields{House: name, Floor: f.field("floor."+node, "floor", floor), Ceiling: f.field("ceiling."+node, "ceiling", ceiling)}
+	row := web.LimitFields{House: name, Floor: f.field("floor."+node, "floor of "+name, floor), Ceiling: f.field("ceiling."+node, "ceiling of "+name, ceiling)}
 	low, lowered := f.changed(&row.Floor)
 	high, raised := f.changed(&row.Ceiling)
 	if lowered || raised {
