@@ -78,7 +78,12 @@ func (c *Closing) entries(settled []settlement.Obligation) []ledger.Entry {
 		}
 	}
 	for i, o := range novated(settled, c.Period.Obligations) {
-		list = append(list, c.due(ledger.Source{Journal: c.settling() + "/~exit", Index: uint64(i), Rule: version}, &o, -o.Amount))
+		at := ledger.Source{Journal: c.settling() + "/~exit", Index: uint64(i), Rule: version}
+		list = append(list, c.due(at, &o, -o.Amount))
+		if o.Waived > 0 { // by a second node that left with this period
+			at.Part = partWaived
+			list = append(list, c.due(at, &o, o.Waived))
+		}
 	}
 	for _, a := range c.answers[len(c.answers)-1] {
 		for i, b := range a.r.Balances {

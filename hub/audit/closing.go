@@ -201,10 +201,35 @@ func (c *Closing) Do(s Step, sign Sign) error {
 	return nil
 }
 
+// plain is a step with the keys that its kind has and no other.
+func (s *Step) plain() Step {
+	p := Step{Do: s.Do}
+	switch s.Do {
+	case DoDraw:
+		p.Period = s.Period
+	case DoPropose, DoLapse:
+		p.At = s.At
+	case DoConfirm:
+		p.Number, p.Node = s.Number, s.Node
+	case DoChallenge:
+		p.At, p.Obligation, p.Node, p.Note = s.At, s.Obligation, s.Node, s.Note
+	case DoDecide:
+		p.Obligation, p.Node, p.Outcome, p.Note = s.Obligation, s.Node, s.Outcome, s.Note
+	case DoFinalise:
+		p.At, p.Number = s.At, s.Number
+	case DoExit:
+		p.Node, p.Choices = s.Node, s.Choices
+	}
+	return p
+}
+
 // input turns a step into what the period is told.
 func (c *Closing) input(s Step, sign Sign) (settlement.Input, error) {
 	var why, id [32]byte
 	var ok bool
+	if p := s.plain(); s.At < 0 || !bytes.Equal(p.text(), s.text()) {
+		return nil, fmt.Errorf("a step %.40q with a key that it does not have, or before 1970", s.Do)
+	}
 	switch s.Do {
 	case DoChallenge, DoDecide:
 		if why, ok = digest(s.Note); !ok {
@@ -216,6 +241,9 @@ func (c *Closing) input(s Step, sign Sign) (settlement.Input, error) {
 	}
 	switch s.Do {
 	case DoDraw:
+		if c.Ground.Opening != nil && c.Ground.Opening.Period == s.Period {
+			return nil, fmt.Errorf("period %.60q cannot follow itself", s.Period)
+		}
 		return settlement.DrawLine{Cut: c.Cut, Obligations: c.Set.Obligations}, nil
 	case DoPropose:
 		d, err := c.propose(sign)
@@ -225,6 +253,9 @@ func (c *Closing) input(s Step, sign Sign) (settlement.Input, error) {
 	case DoChallenge:
 		return settlement.Challenge{Obligation: id, By: s.Node, Note: why, At: s.At}, nil
 	case DoDecide:
+		if !c.Network.hasNode(s.Node) {
+			return nil, fmt.Errorf("%.60q, who decides, is no node of this network", s.Node)
+		}
 		return settlement.Decide{Obligation: id, Outcome: settlement.Outcome(s.Outcome), Reviewer: s.Node, Note: why}, nil
 	case DoLapse:
 		return settlement.Lapse{At: s.At}, nil

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"kith/hub/ledger"
 	"kith/hub/settlement"
 	"kith/internal/event"
 )
@@ -303,6 +304,58 @@ func TestThePoolStepsBetweenWhenANodeLeavesWithRoomInIt(t *testing.T) {
 	next, _ := w.after(left, "p2", 120) // what the pool has taken over is cleared there
 	if next.Set.Sources[settlement.ID{}].Kind != "" || len(next.Period.Obligations) == 0 {
 		t.Fatal("nothing was carried")
+	}
+}
+
+func TestWhatASecondHouseWaivesOfANovationIsBooked(t *testing.T) {
+	w := ledgerless(t)
+	w.bed(1, "aa", 4, 100, "", "")
+	plain, _ := w.after(nil, "p1", 110)
+	novate := Step{Do: DoExit, Node: "aa"}
+	for _, o := range plain.Period.Obligations {
+		if o.Creditor == "bb" {
+			novate.Choices = []Pick{{Obligation: o.ID.String(), Remainder: "novate", By: []string{"aa", "bb"}}}
+		}
+	}
+	first, _ := w.after(nil, "p1", 110, novate)
+	waive := Step{Do: DoExit, Node: "bb"}
+	for _, o := range must(first.Period.Carry(first.Discharged())) {
+		if o.Debtor == "commons" && o.Creditor == "bb" {
+			waive.Choices = []Pick{{Obligation: o.ID.String(), Remainder: "waive", By: []string{"bb"}}}
+		}
+	}
+	both, _ := w.after(nil, "p1", 110, novate, waive)
+	if got := both.Balances[ledger.Account{Path: ledger.DuePath("demo", "commons", "bb"), Unit: "night"}].Balance(); got != 0 || len(waive.Choices) != 1 {
+		t.Fatalf("the pool's books still owe %d", got)
+	}
+}
+
+func TestAStepHasItsOwnKeysAndNoOther(t *testing.T) {
+	w := newWorld(t)
+	for name, bad := range map[string]Step{
+		"a note with a yes":   {Do: DoConfirm, Number: 1, Node: "aa", Note: strings.Repeat("0", 64)},
+		"a time of a booking": {Do: DoBook, At: 7},
+		"a time before 1970":  {Do: DoLapse, At: -1},
+	} {
+		c := must(Start(w.inputs(none), "p1"))
+		if err := c.Do(Step{Do: DoPropose, At: 1000}, Signer(w.operator)); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Do(bad, Signer(w.operator)); err == nil || !strings.Contains(err.Error(), "key that it does not have") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c := must(Start(w.inputs(none), "p1"))
+	o := c.Period.Obligations[0]
+	if err := c.Do(Step{Do: DoChallenge, At: 1, Obligation: o.ID.String(), Node: o.Debtor, Note: strings.Repeat("0", 64)}, nil); err != nil {
+		t.Fatal(err)
+	}
+	if c.Do(Step{Do: DoDecide, Obligation: o.ID.String(), Node: "zz", Outcome: "void", Note: strings.Repeat("0", 64)}, nil) == nil {
+		t.Error("a stranger has decided")
+	}
+	first, _ := w.after(nil, "p1", 110)
+	if _, err := Start(w.inputsAfter(first, 120), "p1"); err == nil {
+		t.Error("a period follows itself")
 	}
 }
 
