@@ -94,12 +94,30 @@ func (t *commitTx) putPlace(s *Seen, from *place) error {
 		}
 	}
 	if updated == 0 {
-		if err := t.q.seen.QueryRowContext(t.ctx, s.Member, node, s.Arrival, s.Received).Scan(&row); err != nil {
+		if row, err = t.newPlace(s, node); err != nil {
 			return err
 		}
 	}
 	t.places[s.Member] = &place{*s, row}
 	return nil
+}
+
+// newPlace makes a member's row. A row that nothing could read, because its line is gone, is there all the same.
+func (t *commitTx) newPlace(s *Seen, node int64) (row int64, err error) {
+	res, err := t.q.seen.ExecContext(t.ctx, s.Member, node, s.Arrival, s.Received)
+	if err != nil {
+		return 0, err
+	}
+	made, err := res.RowsAffected()
+	if err != nil {
+		return 0, err
+	}
+	if made == 1 {
+		return res.LastInsertId()
+	}
+	err = t.tx.QueryRowContext(t.ctx, `UPDATE presence SET node = ?, line = ?, received = ? WHERE member = ? RETURNING id`,
+		node, s.Arrival, s.Received, s.Member).Scan(&row)
+	return row, err
 }
 
 // leave takes a member out of presence.

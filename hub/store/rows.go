@@ -34,8 +34,7 @@ func (q *statements) each(f func(**sql.Stmt, string) error) error {
 		{&q.lines, lineInsert + tuples(manyRows, lineWidth)},
 		{&q.parts, `INSERT INTO private_parts (seq, parts) VALUES (?, ?) ON CONFLICT (seq) DO UPDATE SET parts = excluded.parts`},
 		{&q.seenOf, seenSelect + ` WHERE p.member = ?`},
-		{&q.seen, `INSERT INTO presence (member, node, line, received) VALUES (?, ?, ?, ?) ON CONFLICT (member)
-			DO UPDATE SET node = excluded.node, line = excluded.line, received = excluded.received RETURNING id`},
+		{&q.seen, `INSERT INTO presence (member, node, line, received) VALUES (?, ?, ?, ?) ON CONFLICT (member) DO NOTHING`},
 		{&q.stayed, `UPDATE presence SET line = ?, received = ? WHERE id = ?`}, // leaves both indexes alone
 		{&q.moved, `UPDATE presence SET node = ?, line = ?, received = ? WHERE id = ?`},
 		{&q.fact, `INSERT INTO facts (edge, topic, subject, node, address, at, value, why) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
