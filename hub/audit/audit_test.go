@@ -214,6 +214,18 @@ func TestNoFileCanBeChangedByTheOperatorWithoutBeingNamed(t *testing.T) {
 	}
 }
 
+// Whoever has a key of his own can sign any manifest: one with a line that names no file is refused like every other.
+func TestAManifestThatListsNoFileIsRefused(t *testing.T) {
+	w := newWorld(t)
+	f := Files{networkName: w.network.AppendText(nil)}
+	for _, line := range []string{"file \n", "file x\n", "file a b\n"} {
+		f[manifestName] = must(Signer(w.operator)(string(listing(f)) + line))
+		if _, r := Verify(must(Pack(f))); r.OK || r.Difference == nil || r.Difference.What != "is in the manifest and not in the bundle" {
+			t.Errorf("%q: %+v", line, r)
+		}
+	}
+}
+
 func digitUp(b []byte) []byte {
 	for i := len(b) / 2; i < len(b); i++ {
 		if b[i] >= '0' && b[i] < '9' {
