@@ -22,6 +22,7 @@ const (
 type Streams struct {
 	In       io.Reader
 	Out, Err io.Writer
+	form     string // of the verb that runs, for its help
 }
 
 // Verb is one thing a program can be told to do. Name may be two words: "edge add".
@@ -40,8 +41,8 @@ type Program struct {
 
 // Run finds the verb and runs it. Help goes to Out with OK, mistakes to Err with Usage.
 func (p Program) Run(ctx context.Context, s Streams, args []string) int {
-	if len(args) > 0 && (args[0] == "help" || args[0] == "-h" || args[0] == "--help") {
-		p.help(s.Out)
+	if len(args) > 0 && (args[0] == "help" || isHelp(args[0])) {
+		p.help(s.Out, p.Verbs)
 		return OK
 	}
 	var best *Verb
@@ -54,28 +55,65 @@ func (p Program) Run(ctx context.Context, s Streams, args []string) int {
 		}
 	}
 	if best != nil {
+		s.form = p.form(best)
 		return best.Run(ctx, s, args[len(strings.Fields(best.Name)):])
 	}
-	if len(args) > 0 {
-		fmt.Fprintf(s.Err, "%s: unknown command %q\n\n", p.Name, strings.Join(args[:min(2, len(args))], " "))
+	if len(args) == 0 {
+		p.help(s.Err, p.Verbs)
+		return Usage
 	}
-	p.help(s.Err)
+	var kin []Verb // "period" alone is no verb, and whoever types it wants to know which there are
+	for _, v := range p.Verbs {
+		if strings.HasPrefix(v.Name, args[0]+" ") {
+			kin = append(kin, v)
+		}
+	}
+	if len(kin) > 0 && len(args) > 1 && isHelp(args[1]) {
+		p.help(s.Out, kin)
+		return OK
+	}
+	fmt.Fprintf(s.Err, "%s: unknown command %q; \"%s help\" lists them all\n", p.Name, strings.Join(args[:min(2, len(args))], " "), p.Name)
+	if len(kin) > 0 {
+		fmt.Fprintln(s.Err)
+		p.help(s.Err, kin)
+	}
 	return Usage
 }
 
-func (p Program) help(w io.Writer) {
-	fmt.Fprintf(w, "%s: %s\n\n", p.Name, p.About)
-	for _, v := range p.Verbs {
-		fmt.Fprintf(w, "  %s %s %s\n        %s\n", p.Name, v.Name, v.Args, v.Help)
-	}
-	fmt.Fprintf(w, "\nExit codes: 0 ok, 1 failed, 2 wrong use.\n")
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
+
+func (p Program) form(v *Verb) string {
+	return fmt.Sprintf("  %s\n        %s\n", strings.TrimSpace(p.Name+" "+v.Name+" "+v.Args), v.Help)
 }
 
-// Flags makes the flag set of a verb; its messages go to Err and never end the process.
-func Flags(s Streams, verb string) *flag.FlagSet {
+func (p Program) help(w io.Writer, verbs []Verb) {
+	fmt.Fprintf(w, "%s: %s\n\n", p.Name, p.About)
+	for i := range verbs {
+		io.WriteString(w, p.form(&verbs[i]))
+	}
+	fmt.Fprintf(w, "\n%s COMMAND --help shows its flags. Exit codes: 0 ok, 1 failed, 2 wrong use.\n", p.Name)
+}
+
+// Flags makes the flag set of a verb. It says nothing by itself and never ends the process: Parse speaks for it.
+func Flags(_ Streams, verb string) *flag.FlagSet {
 	f := flag.NewFlagSet(verb, flag.ContinueOnError)
-	f.SetOutput(s.Err)
+	f.SetOutput(io.Discard)
 	return f
+}
+
+// flagHelp lists what a verb's flags mean, as they are written in our texts.
+func flagHelp(w io.Writer, form string, f *flag.FlagSet) {
+	if form == "" {
+		form = "  " + f.Name() + "\n"
+	}
+	fmt.Fprintf(w, "%s\n", form)
+	f.VisitAll(func(g *flag.Flag) {
+		kind, what := flag.UnquoteUsage(g)
+		if g.DefValue != "" && g.DefValue != "false" && g.DefValue != "0" && g.DefValue != "0s" {
+			what += " (default " + g.DefValue + ")"
+		}
+		fmt.Fprintf(w, "  %s\n        %s\n", strings.TrimSpace("--"+g.Name+" "+kind), what)
+	})
 }
 
 // Parse reads flags that may stand before or after up to n plain arguments, and returns those. ok is false, with the
@@ -84,8 +122,10 @@ func Parse(s Streams, f *flag.FlagSet, args []string, n int) (plain []string, co
 	for {
 		if err := f.Parse(args); err != nil {
 			if errors.Is(err, flag.ErrHelp) {
+				flagHelp(s.Out, s.form, f)
 				return nil, OK, false
 			}
+			fmt.Fprintf(s.Err, "%s: %v; \"%s --help\" shows its flags\n", f.Name(), err, f.Name())
 			return nil, Usage, false
 		}
 		if f.NArg() == 0 {

@@ -54,3 +54,29 @@ func TestWrongUseIsTwoAndHelpIsZero(t *testing.T) {
 		}
 	}
 }
+
+func TestHelpShowsTheFormOfOneVerbAndOfItsKin(t *testing.T) {
+	p := Program{"hub", "test", []Verb{
+		{Name: "run", Args: "--config FILE", Help: "works", Run: func(_ context.Context, s Streams, args []string) int {
+			f := Flags(s, "hub run")
+			f.String("config", "hub.yaml", "configuration `FILE`")
+			_, code, _ := Parse(s, f, args, 0)
+			return code
+		}},
+		{Name: "card add", Args: "CARD", Help: "gives"}, {Name: "card list", Help: "lists"}}}
+	for args, want := range map[string]struct {
+		code      int
+		out, errs string
+	}{
+		"run --help":    {OK, "  hub run --config FILE\n        works\n\n  --config FILE\n        configuration FILE (default hub.yaml)\n", ""},
+		"run --what":    {Usage, "", "hub run: flag provided but not defined: -what; \"hub run --help\" shows its flags\n"},
+		"dance":         {Usage, "", "hub: unknown command \"dance\"; \"hub help\" lists them all\n"},
+		"card --help":   {OK, "hub: test\n\n  hub card add CARD\n        gives\n  hub card list\n        lists\n\nhub COMMAND --help shows its flags. Exit codes: 0 ok, 1 failed, 2 wrong use.\n", ""},
+		"card remove x": {Usage, "", "hub: unknown command \"card remove\"; \"hub help\" lists them all\n\nhub: test\n\n  hub card add CARD\n        gives\n  hub card list\n        lists\n\nhub COMMAND --help shows its flags. Exit codes: 0 ok, 1 failed, 2 wrong use.\n"},
+	} {
+		var out, errs bytes.Buffer
+		if code := p.Run(t.Context(), Streams{Out: &out, Err: &errs}, strings.Fields(args)); code != want.code || out.String() != want.out || errs.String() != want.errs {
+			t.Errorf("%s: %d\n%s\n%s", args, code, &out, &errs)
+		}
+	}
+}
