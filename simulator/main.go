@@ -33,7 +33,7 @@ func verb(run func(context.Context, []string, command.Streams) int) func(context
 
 func program() command.Program {
 	return command.Program{Name: "simulator", About: "a network on one machine (version " + version + ")", Verbs: []command.Verb{
-		{Name: "demo", Args: "[--for DURATION] [--dir DIR] [--seed N] [--listen HOST:PORT] [-v]", Help: "a hub, three houses, sixty people, alive; prints the page's address", Run: demo.Command},
+		{Name: "demo", Args: "[--for DURATION] [--dir DIR] [--seed N] [--listen HOST:PORT] [--close] [--bundle FILE] [-v]", Help: "a hub, three houses, sixty people, alive; prints the page's address; closes the week at the end if told", Run: demo.Command},
 		{Name: "load", Args: "--bench [--only NAME] [--json] | --edges N --rate R --for DURATION", Help: "every promised figure beside its floor, or a load on a hub", Run: load.Command},
 		{Name: "check", Args: "[--seeds N] [--seed X] [--trace]", Help: "the sync machines of edges and hub under seeded weather", Run: verb(func(ctx context.Context, args []string, s command.Streams) int {
 			return weather.Command(ctx, args, s.In, s.Out, s.Err)

@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,6 +30,8 @@ Makes a virtual board at a Unix socket, prints each change as a line. Reads comm
 Any other program may watch the same socket. The end of stdin does not end the board.
 `
 
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
+
 // Command is `simulator board`.
 func Command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var socket string
@@ -43,6 +46,10 @@ func Command(ctx context.Context, args []string, stdin io.Reader, stdout, stderr
 	flags.DurationVar(&span, "for", 0, "end after this time")
 	flags.BoolVar(&asJSON, "json", false, "print changes as JSON")
 	flags.BoolVar(&push, "push", false, "someone pushes at every door")
+	if slices.ContainsFunc(args, isHelp) {
+		fmt.Fprint(stdout, usage)
+		return exitOK
+	}
 	if err := flags.Parse(args); err != nil {
 		return exitUsage
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 
 	"kith/internal/card"
 )
@@ -14,6 +15,10 @@ const cardUsage = `usage: simulator card new FILE    make a virtual PKOC card, p
 
 // CardCommand is `simulator card`.
 func CardCommand(_ context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
+	if slices.ContainsFunc(args, isHelp) {
+		fmt.Fprint(stdout, cardUsage)
+		return exitOK
+	}
 	if len(args) != 2 || args[1] == "" {
 		fmt.Fprint(stderr, cardUsage)
 		return exitUsage

@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -45,6 +46,8 @@ then a line per event. Reads commands on stdin:
 The end of stdin does not end the reader; quit, --for or a signal does.
 `
 
+func isHelp(arg string) bool { return arg == "-h" || arg == "-help" || arg == "--help" }
+
 // ReaderCommand is `simulator reader`.
 func ReaderCommand(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	var tty string
@@ -58,6 +61,10 @@ func ReaderCommand(ctx context.Context, args []string, stdin io.Reader, stdout, 
 	flags.Var(&cards, "card", "card file or uid:HEX; may be repeated")
 	flags.DurationVar(&span, "for", 0, "end after this time")
 	flags.BoolVar(&asJSON, "json", false, "print events as JSON")
+	if slices.ContainsFunc(args, isHelp) {
+		fmt.Fprint(stdout, readerUsage)
+		return exitOK
+	}
 	if err := flags.Parse(args); err != nil {
 		return exitUsage
 	}

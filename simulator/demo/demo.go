@@ -228,8 +228,11 @@ func (d *demo) openHub(ctx context.Context) error {
 	for _, h := range houses() {
 		c.Nodes = append(c.Nodes, exchange.Node{ID: h.id, Name: h.name, Zone: h.zone})
 	}
-	path := filepath.Join(d.dir, "hub.yaml")
+	path := filepath.Join(d.dir, "hub", "hub.yaml")
 	b, err := settings.Encode(c)
+	if err == nil {
+		err = os.Mkdir(filepath.Dir(path), 0o700)
+	}
 	if err == nil {
 		err = pki.WriteFile(path, b, 0o600)
 	}
@@ -245,7 +248,7 @@ func (d *demo) openHub(ctx context.Context) error {
 		return err
 	}
 	cfg.PolicyText, d.prices = policyText, policy.Settlement.Prices
-	d.hub, err = exchange.Open(ctx, cfg, exchange.Options{StateDir: filepath.Join(d.dir, "hub"), Version: "demo", Log: d.opt.Log})
+	d.hub, err = exchange.Open(ctx, cfg, exchange.Options{StateDir: filepath.Join(d.dir, "hub", "state"), Version: "demo", Log: d.opt.Log})
 	return err
 }
 

@@ -15,7 +15,7 @@ import (
 
 // Command plays seeds and tells what came of them: `check --seeds N --seed X --trace`. It returns the exit code.
 func Command(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("check", flag.ContinueOnError)
+	flags := flag.NewFlagSet("simulator check", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	seeds := flags.Int("seeds", 200, "how many seeds to play")
 	seed := flags.Uint64("seed", 1, "the first seed")
@@ -27,7 +27,7 @@ func Command(ctx context.Context, args []string, _ io.Reader, stdout, stderr io.
 		return 2
 	}
 	if *seeds < 1 || flags.NArg() > 0 {
-		fmt.Fprintln(stderr, "check: want --seeds of at least 1 and no other words; try --help")
+		fmt.Fprintln(stderr, "simulator check: want --seeds of at least 1 and no other words; try --help")
 		return 2
 	}
 	if *trace {
@@ -72,7 +72,7 @@ func report(out io.Writer, r Result) {
 		fmt.Fprintf(out, "seed %d: %s\n", r.Seed, v)
 	}
 	if len(r.Violations) > 0 {
-		fmt.Fprintf(out, "seed %d: see it all with: check --seed %d --trace\n", r.Seed, r.Seed)
+		fmt.Fprintf(out, "seed %d: see it all with: simulator check --seed %d --trace\n", r.Seed, r.Seed)
 	}
 }
 
