@@ -215,7 +215,8 @@ func printReport(w io.Writer, file string, r *audit.Report, asJSON bool) {
 		return
 	}
 	if !r.OK {
-		fmt.Fprintf(w, "NOT VERIFIED: %s: %v\n", file, r.Difference)
+		what := strings.TrimPrefix(r.Difference.Error(), file+": ") // a file that cannot be read is its own difference
+		fmt.Fprintf(w, "NOT VERIFIED: %s: %s\n", file, what)
 		return
 	}
 	fmt.Fprintf(w, "verified: period %s of %s, statement %d, cut %s, %d journals, %d entries shown\n", r.Period, r.Network, r.Number, r.Day, r.Journals, r.Shown)

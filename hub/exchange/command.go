@@ -21,7 +21,7 @@ import (
 
 // Program is the command line of the hub.
 func Program(version string) command.Program {
-	at := "--config FILE [--state-dir DIR]"
+	at := "[--config FILE] [--state-dir DIR]"
 	return command.Program{Name: "hub", About: "collects, co-signs, shows and exports the network's journals (version " + version + ")", Verbs: []command.Verb{
 		{Name: "run", Args: at + " [--log text|json]", Help: "work until told to stop", Run: runVerb(version)},
 		{Name: "status", Args: at + " [--json]", Help: "the health of the running hub", Run: statusVerb},
@@ -96,7 +96,7 @@ func orderVerb(name string, r request) func(context.Context, command.Streams, []
 		}
 		p.fill()
 		if len(plain) < n {
-			fmt.Fprintf(s.Err, "hub %s: an argument is missing; hub help shows the form\n", name)
+			fmt.Fprintf(s.Err, "hub %s: an argument is missing; \"hub %s --help\" shows the form\n", name, name)
 			return command.Usage
 		}
 		o, err := build(plain)
@@ -358,7 +358,7 @@ func resourceAdd(f *flag.FlagSet) (int, func([]string) (Order, error)) {
 	var actions, groups list
 	f.StringVar(&r.Node, "node", "", "`NODE` whose catalogue it is")
 	f.StringVar(&r.Name, "name", "", "`NAME` people know it by")
-	f.StringVar(&r.Measure, "measure", "", "what is counted: `M`inute, night, piece, wh, km ...; it cannot be changed later")
+	f.StringVar(&r.Measure, "measure", "", "what is counted, `MEASURE`: minute, night, piece, wh, km ...; it cannot be changed later")
 	f.Var(&actions, "action", "`VERB` that may be entered, may be given several times; default: use")
 	f.BoolVar(&r.Offered, "offered", false, "to members of other nodes too")
 	f.Int64Var(&r.Capacity, "capacity", 0, "how `MANY` there are")

@@ -146,6 +146,10 @@ func (a *applying) node(what, node string) bool {
 	if _, ok := a.b.nodes[node]; ok {
 		return true
 	}
+	if node == "" {
+		a.refuse("%s: no node is named, and every one belongs to a node", what)
+		return false
+	}
 	a.refuse("%s: there is no node %.60q", what, node)
 	return false
 }
