@@ -32,11 +32,11 @@ const (
 // Program is the command line of the edge.
 func Program(version string) command.Program {
 	return command.Program{Name: "edge", About: "the appliance of one house (version " + version + ")", Verbs: []command.Verb{
-		{Name: "run", Args: "--config FILE [--state-dir DIR] [--log text|json]", Help: "work until told to stop", Run: runVerb(version)},
-		{Name: "status", Args: "--config FILE [--state-dir DIR] [--json]", Help: "the health of the running edge", Run: statusVerb},
-		{Name: "verify", Args: "--config FILE [--state-dir DIR] [--json]", Help: "recompute the whole journal and name the first difference", Run: verifyVerb},
-		{Name: "entry add", Args: "--config FILE --action VERB --resource R --quantity N --reader READER [--json] ...", Help: "enter what was done or used, and wait for the card", Run: entryAddVerb},
-		{Name: "entry list", Args: "--config FILE [--limit N] [--json]", Help: "the newest entries of this edge", Run: entryListVerb},
+		{Name: "run", Args: "[--config FILE] [--state-dir DIR] [--log text|json]", Help: "work until told to stop", Run: runVerb(version)},
+		{Name: "status", Args: "[--config FILE] [--state-dir DIR] [--json]", Help: "the health of the running edge", Run: statusVerb},
+		{Name: "verify", Args: "[--config FILE] [--state-dir DIR] [--json]", Help: "recompute the whole journal and name the first difference", Run: verifyVerb},
+		{Name: "entry add", Args: "[--config FILE] --action VERB --resource R --quantity N --reader READER [--json] ...", Help: "enter what was done or used, and wait for the card", Run: entryAddVerb},
+		{Name: "entry list", Args: "[--config FILE] [--limit N] [--json]", Help: "the newest entries of this edge", Run: entryListVerb},
 	}}
 }
 
@@ -88,7 +88,7 @@ func runVerb(version string) func(context.Context, command.Streams, []string) in
 		if err := pki.WriteFile(filepath.Join(p.state, addrFile), []byte(a.Addr()+"\n"), 0o600); err != nil {
 			log.Warn("the address of the pages was not written down; edge status will not find it", "err", err)
 		}
-		fmt.Fprintf(s.Out, "edge %s of %s is running; health at http://%s/health\n", cfg.Edge, cfg.Node, a.Addr())
+		fmt.Fprintf(s.Out, "edge %s of %s is running; health at http://%s/health, kiosk at http://%s/kiosk\n", cfg.Edge, cfg.Node, a.Addr(), a.Addr())
 		if err := a.Run(ctx); err != nil {
 			return command.Fail(s, "edge run", err)
 		}
