@@ -118,7 +118,8 @@ func checkValue(s string, at, depth int) (int, error) {
 
 func checkObject(s string, at, depth int) (int, error) {
 	at++
-	var keys []string
+	var few [12]string // most objects need no more, and those need no allocation
+	keys := few[:0]
 	for first := true; ; first = false {
 		if at < len(s) && s[at] == '}' && first {
 			return at + 1, nil
@@ -184,13 +185,16 @@ func checkString(s string, at int) (int, error) {
 		return at, fmt.Errorf("at byte %d: want a string", at)
 	}
 	start := at + 1
+	ascii := true
 	for at = start; at < len(s); at++ {
 		switch c := s[at]; {
 		case c == '"':
-			if !utf8.ValidString(s[start:at]) {
+			if !ascii && !utf8.ValidString(s[start:at]) {
 				return at, fmt.Errorf("at byte %d: invalid UTF-8", start)
 			}
 			return at + 1, nil
+		case c >= utf8.RuneSelf:
+			ascii = false
 		case c < 0x20:
 			return at, fmt.Errorf("at byte %d: control character in a string", at)
 		case c == '\\':
@@ -236,6 +240,10 @@ func checkInt(s string, at int) (int, error) {
 	}
 	if at < len(s) && (s[at] == '.' || s[at] == 'e' || s[at] == 'E') {
 		return at, fmt.Errorf("at byte %d: floats are not allowed", start)
+	}
+	const safe = 18 // digits that cannot leave int64
+	if at-digits <= safe {
+		return at, nil
 	}
 	if _, err := strconv.ParseInt(text, 10, 64); err != nil {
 		return at, fmt.Errorf("at byte %d: integer outside int64", start)
