@@ -248,8 +248,10 @@ func (w *statement) obligations(out *web.Statement, from int) error {
 		l.Aside = w.aside(o, in)
 		l.Rest = l.Open - l.Discharged
 		switch from := w.c.Set.Sources[o.ID]; {
-		case from.Kind != fromCommons:
+		case from.Leaf.Journal != "":
 			l.Href = leafPage(from.Leaf)
+		case from.Kind != fromCommons: // a novation follows from no leaf either
+			l.From = "stands for a debt of a house that left"
 		case o.Creditor == w.c.Policy.Pool.Commons:
 			l.From = "dues"
 		default:

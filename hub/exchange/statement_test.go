@@ -101,6 +101,39 @@ func TestAStatementShowsEveryDebtAndWhatItRestsOn(t *testing.T) {
 	}
 }
 
+// What the pool took over from a house that left leads to no leaf.
+func TestANovatedDebtLeadsNowhere(t *testing.T) {
+	limit := []byte("  - {node: lisbon, unit: night")
+	w := townOf(t, bytes.Replace(configs.NetworkPolicy, limit, append([]byte("  - {node: popup-azores, unit: minute, floor: -900, ceiling: 900}\n"), limit...), 1))
+	w.seeded()
+	w.send(w.all()...)
+	w.do(PeriodOrder{Do: "close", Period: "week-1", Day: lastDay.Format(time.DateOnly)}, lastDay)
+	later, exit := lastDay.AddDate(0, 0, 8), PeriodOrder{Do: "exit", Period: "week-1", Node: "popup-azores"}
+	w.do(PeriodOrder{Do: "finalise", Period: "week-1"}, later)
+	for _, l := range w.do(PeriodOrder{Do: "show", Period: "week-1"}, later).Lines {
+		if l.Debtor == exit.Node && l.Unit == "minute" && l.Open > l.Discharged {
+			exit.Choices = append(exit.Choices, l.ID+" novate "+min(l.Debtor, l.Creditor)+","+max(l.Debtor, l.Creditor))
+		}
+	}
+	w.do(exit, later)
+	w.do(PeriodOrder{Do: "post", Period: "week-1"}, later)
+	w.houses["oaxaca"].entry(event.KindUse, event.Entry{Resource: "bed", Quantity: 3, Measure: "night", Home: "lisbon", Day: 20765, Evidence: "B"})
+	w.send("oaxaca")
+	w.closed("week-2", lastDay.AddDate(0, 0, 16))
+	novated := 0
+	for _, l := range w.statement(newPeriodPage(w.x), web.StatementQuery{Period: "week-2"}).Lines {
+		if strings.HasPrefix(l.Href, "/event//") || (l.Href == "") == (l.From == "") {
+			t.Errorf("%+v", l)
+		}
+		if strings.Contains(l.From, "left") {
+			novated++
+		}
+	}
+	if novated == 0 {
+		t.Error("no debt is shown as taken over")
+	}
+}
+
 func TestAPeriodThatGoesOnIsNotShownAsItWas(t *testing.T) {
 	w := newTown(t)
 	w.seeded()
