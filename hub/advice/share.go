@@ -55,6 +55,8 @@ type Part struct {
 func (p *Part) Reason() string {
 	short := fmt.Sprintf("gets %d of the %d asked: %d are shared so that the smallest share is as large as it can be", p.Gets, p.Ask, p.Total)
 	switch {
+	case p.Why == InFull && p.Ask == 1:
+		return "gets the 1 that it asked for"
 	case p.Why == InFull:
 		return fmt.Sprintf("gets all %d that it asked for", p.Ask)
 	case p.Among == 1:

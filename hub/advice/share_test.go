@@ -74,6 +74,7 @@ func TestEveryOutcomeHasItsReason(t *testing.T) {
 		want   string
 	}{
 		{5, []Claim{{"a", 3, 1}}, InFull, "gets all 3 that it asked for"},
+		{5, []Claim{{"a", 1, 1}}, InFull, "gets the 1 that it asked for"},
 		{2, []Claim{{"a", 3, 1}}, Whole, "gets 2 of the 3 asked: there are no more"},
 		{4, []Claim{{"a", 3, 1}, {"b", 3, 1}}, Whole, "gets 2 of the 3 asked: 4 are shared so that the smallest share is as large as it can be"},
 		{3, []Claim{{"a", 9, 4}, {"b", 9, 1}}, Whole, "gets 2 of the 9 asked: 3 are shared so that the smallest share is as large as it can be"},

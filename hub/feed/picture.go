@@ -192,7 +192,15 @@ func (h *panel) words(v *view, unit string) string {
 	if h.count > 1 {
 		debts = strconv.Itoa(h.count) + " debts"
 	}
-	return debts + ", " + v.amount(unit, h.total) + " " + printable(unit)
+	return debts + ", " + some(v.amount(unit, h.total), printable(unit))
+}
+
+// some is an amount with its unit. A word gets its plural; a code such as EUR has none.
+func some(amount, unit string) string {
+	if amount != "1" && unit != "" && strings.Contains("abcdefghijklmnopqrtuvwxyz", unit[len(unit)-1:]) { // no s after an s
+		unit += "s"
+	}
+	return amount + " " + unit
 }
 
 // Geometry of one half, in tenths of a pixel.

@@ -301,3 +301,11 @@ func look(t *testing.T, ctx context.Context, file string, width int64, scheme st
 		}
 	}
 }
+
+func TestAnAmountHasThePluralOfItsUnit(t *testing.T) {
+	for _, c := range [][3]string{{"1", "night", "1 night"}, {"7", "night", "7 nights"}, {"0.50", "work-hour", "0.50 work-hours"}, {"7", "hours", "7 hours"}, {"7", "EUR", "7 EUR"}, {"7", "", "7 "}} {
+		if got := some(c[0], c[1]); got != c[2] {
+			t.Errorf("%q, want %q", got, c[2])
+		}
+	}
+}

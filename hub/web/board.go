@@ -329,7 +329,7 @@ func ageWords(days, day int64) string {
 	return page.Plural(int(days), "day", "days") + ", since " + time.Unix(day*24*60*60, 0).UTC().Format("2 January")
 }
 
-// fullness draws people in beds. A house may hold more people than beds by day; it is the operator who knows.
+// fullness draws people beside beds. A house may well hold more people than beds by day: they are in, not asleep.
 func fullness(in, beds int64) *bar {
 	if beds <= 0 {
 		return nil
@@ -337,7 +337,7 @@ func fullness(in, beds int64) *bar {
 	b := &bar{Tone: "good", Size: share(min(in, beds), beds), Zero: -1}
 	switch {
 	case in > beds:
-		b.Tone, b.Text = "bad", page.Number(uint64(in-beds))+" over"
+		b.Tone, b.Text = "bad", page.Number(uint64(in-beds))+" more than beds"
 	case in == beds:
 		b.Tone, b.Text = "warn", "full"
 	}

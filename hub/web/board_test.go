@@ -98,9 +98,9 @@ func TestTheBoardSaysInWordsWhatItsBarsShow(t *testing.T) {
 	b := rec.Body.String()
 	last := 0
 	for _, want := range []string{`aria-current="page">Board</a>`, "17 people</strong> in, <strong>51 beds</strong> in <strong>4 houses</strong>", "3 suggestions",
-		`href="/node/lisbon"`, "<b>11</b> in 9 beds", "2 not for certain", `class="bar bad"`, "2 over", "4 offered to visitors",
-		"gave 12, took 9", "at \u22128, limits \u221210 to 10", `class="bar warn"`, "80\u202f% of its floor",
-		"gave 1.00, took 12\u202f345.67", "at &#43;0.95, limits \u22121.00 to 1.00", "95\u202f% of its ceiling", "gave 3, took 0", "no limit set",
+		`href="/node/lisbon"`, "<b>11</b> in, 9 beds", "2 not for certain", `class="bar bad"`, "2 more than beds", "4 offered to visitors",
+		"gave 12, took 9", "with the pool \u22128, limits \u221210 to 10", `class="bar warn"`, "80\u202f% of its floor",
+		"gave 1.00, took 12\u202f345.67", "with the pool &#43;0.95, limits \u22121.00 to 1.00", "95\u202f% of its ceiling", "gave 3, took 0", "no limit set",
 		"catching up, 214 to come", "Front hall", "just now</time>", "314 waiting", "12 days, since 9 November", "2 min ago",
 		`href="/node/kyoto"`, "past its ceiling", "yesterday", "in, beds not known", "none yet",
 		"2 people from Casa da Graça to Kyōto Machiya", "gets all 2 that it asked for", `name="quantity" value="2"`, `id="accept-00000000000000a1"`,

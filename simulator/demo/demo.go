@@ -280,7 +280,7 @@ func (d *demo) register(ctx context.Context) error {
 		} {
 			c.Grants = append(c.Grants, registry.Grant{Node: h.id, Grant: g})
 		}
-		for _, r := range catalogue() {
+		for _, r := range catalogue(h) {
 			c.Resources = append(c.Resources, registry.Resource{Node: h.id, Resource: r})
 		}
 	}

@@ -23,9 +23,9 @@ const (
 )
 
 // catalogue is what every house of the demo has. Houses share their beds, kitchens and machines; tools stay at home.
-func catalogue() []access.Resource {
+func catalogue(h house) []access.Resource {
 	return []access.Resource{
-		{ID: "bed", Name: "Bed", Measure: "night", Offered: true, Capacity: 12, MaxEntry: 7, MaxDay: 7, Lead: 24},
+		{ID: "bed", Name: "Bed", Measure: "night", Offered: true, Capacity: h.beds, MaxEntry: 7, MaxDay: 7, Lead: 24},
 		{ID: "washing-machine", Name: "Washing machine", Measure: "cycle", Offered: true, Capacity: 2, MaxEntry: 3, MaxDay: 4},
 		{ID: "meal", Name: "Shared meal", Measure: "piece", Actions: []string{"consume"}, Offered: true, MaxEntry: 4, MaxDay: 6},
 		{ID: "kitchen", Name: "Kitchen shift", Measure: "minute", Actions: []string{"work"}, Offered: true, MaxEntry: 480, MaxDay: 600, Witness: 120},

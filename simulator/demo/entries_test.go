@@ -15,7 +15,7 @@ func TestAWeekHasEntriesOfVisitorsInEveryHouse(t *testing.T) {
 	now := time.Date(2026, 11, 21, 10, 0, 0, 0, time.UTC)
 	s := newScript(1, populate(1, now))
 	known := map[string]access.Resource{}
-	for _, r := range catalogue() {
+	for _, r := range catalogue(houses()[0]) {
 		known[r.ID] = r
 	}
 	visits, all := map[string]int{}, 0
@@ -52,7 +52,7 @@ func TestEveryEntryHasItsWordsAndItsPrice(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := map[string]bool{}
-	for _, r := range catalogue() {
+	for _, r := range catalogue(houses()[0]) {
 		action := event.KindUse
 		if len(r.Actions) > 0 {
 			action = event.Kind(r.Actions[0])

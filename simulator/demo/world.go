@@ -13,6 +13,7 @@ type house struct {
 	id, name, zone string
 	edges          []site
 	people         int
+	beds           int64 // fewer than people: some are always away, and visitors sleep in theirs
 }
 
 // site is one edge: a door, and whether it leads into the house or to a room of it.
@@ -28,15 +29,15 @@ func houses() []house {
 			{"lisbon-front", "front", []string{"house"}, true},
 			{"lisbon-studio", "studio", []string{"work"}, false},
 			{"lisbon-workshop", "workshop", []string{"tools"}, false},
-		}, 24},
+		}, 24, 22},
 		{"oaxaca", "Oaxaca", "America/Mexico_City", []site{
 			{"oaxaca-gate", "gate", []string{"house"}, true},
 			{"oaxaca-kiln", "kiln", []string{"tools"}, false},
-		}, 20},
+		}, 20, 18},
 		{"chiang-mai", "Chiang Mai", "Asia/Bangkok", []site{
 			{"chiang-mai-front", "front", []string{"house"}, true},
 			{"chiang-mai-desks", "desks", []string{"work"}, false},
-		}, 16},
+		}, 16, 14},
 	}
 }
 
