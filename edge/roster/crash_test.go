@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"strings"
 	"testing"
 )
 
@@ -17,7 +18,8 @@ type paper struct {
 	now, kept map[string]*sheet // names as the process sees them, and as they survive
 	left      int               // steps until the cut; negative = never
 	steps     int
-	blind     bool // large files cannot be read
+	blind     bool   // large files cannot be read
+	full      string // what is written under a name that begins like this finds no room; empty: all does
 }
 
 type sheet struct{ now, kept []byte }
@@ -112,6 +114,9 @@ func (p *paper) Remove(name string) error {
 func (p *paper) Write(name string, parts ...[]byte) error {
 	if err := p.step(); err != nil {
 		return err
+	}
+	if p.full != "" && strings.HasPrefix(name, p.full) {
+		return errCut
 	}
 	s := &sheet{}
 	p.now[name] = s

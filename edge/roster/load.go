@@ -28,6 +28,7 @@ func (s *Store) loadClock() error {
 	s.lease.low = max(s.lease.low, c.Low)
 	s.lease.elapsed = time.Duration(max(0, min(c.Elapsed, maxElapsed))) * time.Second
 	s.floor, s.hash, s.newest = c.Floor, c.Hash, c.Ticket
+	s.onDisk = onDisk{c.Floor, c.Hash, c.Ticket}
 	return nil
 }
 
@@ -118,7 +119,7 @@ func (s *Store) loadTicket() error {
 		return fmt.Errorf("reading ticket: the stored file was put back: %w", ErrOlder)
 	case t.Issued > s.newest:
 		// The power went between ticket and clock: the counter belongs to the ticket before. Start it at what is certain.
-		s.newest = t.Issued
+		s.newest, s.onDisk.ticket = t.Issued, t.Issued
 		s.lease.accept(t, s.mono())
 	default:
 		s.lease.ticket = t

@@ -70,12 +70,20 @@ type Store struct {
 	floor   uint64
 	hash    string // of the floor's document
 	newest  int64  // issue time of the newest ticket ever accepted
+	onDisk  onDisk // what of these three the disk has taken
 	lease   lease
 	ahead   []byte // a good ticket for a roster that is not here yet
 	broken  error  // why the files could not be used, until they were replaced
 	unsaved error  // why something could not be written last time
 
 	unwritten *Document // the roster in force, while the disk does not take it
+}
+
+// onDisk is what the clock file may say. Were it ahead of the files beside it, these would look as if they had been put back.
+type onDisk struct {
+	floor  uint64
+	hash   string
+	ticket int64
 }
 
 // Open loads what a former life left. Broken files are no reason not to start: see Status.
@@ -348,7 +356,9 @@ func (s *Store) takeTicket(t bulletin.Ticket, note []byte) error {
 	}
 	// The hub's word counts from now on, written or not; a restart before the next ticket falls back to the one before.
 	failed := replace(s.disk, ticketName, note)
-	s.newest = t.Issued
+	if s.newest = t.Issued; failed == nil {
+		s.onDisk.ticket = t.Issued
+	}
 	s.lease.accept(t, s.mono())
 	return errors.Join(failed, s.persist())
 }
@@ -387,17 +397,20 @@ func (s *Store) Persist() error {
 	return s.persist()
 }
 
+// persist writes the clock also when the disk has no room for the roster: a lease must not become young again by a power cut.
 func (s *Store) persist() (err error) {
 	defer func() { s.unsaved = err }()
-	if err := s.write(); err != nil {
-		return fmt.Errorf("writing the roster: %w", err)
+	failed := s.write()
+	if failed == nil {
+		s.onDisk.floor, s.onDisk.hash = s.floor, s.hash
+	} else {
+		failed = fmt.Errorf("writing the roster: %w", failed)
 	}
 	mono := s.mono()
-	b, err := json.Marshal(clockFile{
-		Low: s.lease.lowNow(mono), Elapsed: int64(s.lease.elapsedNow(mono) / time.Second), Floor: s.floor, Hash: s.hash, Ticket: s.newest,
-	})
+	b, err := json.Marshal(clockFile{Low: s.lease.lowNow(mono), Elapsed: int64(s.lease.elapsedNow(mono) / time.Second),
+		Floor: s.onDisk.floor, Hash: s.onDisk.hash, Ticket: s.onDisk.ticket})
 	if err != nil {
-		return fmt.Errorf("writing the roster's clock: %w", err)
+		return errors.Join(failed, fmt.Errorf("writing the roster's clock: %w", err))
 	}
-	return replace(s.disk, clockName, append(b, '\n'))
+	return errors.Join(failed, replace(s.disk, clockName, append(b, '\n')))
 }

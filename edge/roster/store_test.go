@@ -375,6 +375,48 @@ func TestPowerCyclingDoesNotStopTheLease(t *testing.T) {
 	})
 }
 
+// A disk with room for a clock and none for a roster keeps the clock, as old as what stands beside it.
+func TestALeaseDoesNotGrowYoungOnAFullDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hub := newHub(t)
+		d := newPaper()
+		s := hub.open(t, d)
+		hub.install(t, s, 5, "ana")
+		hub.ticket(t, s, 5, 10, 24*3600)
+		d.full = rosterName
+		n, doc := hub.roster(t, 6, "ben")
+		if err := install(s, n, doc); !errors.Is(err, errCut) {
+			t.Fatal(err)
+		}
+		ctx := t.Context()
+		go func() { _ = s.Run(ctx) }()
+		time.Sleep(30 * time.Hour)
+		again := hub.open(t, d.after(false, false))
+		if again.Held().Version != 5 || again.Status().Broken != nil || again.Freshness().Fresh {
+			t.Fatalf("version %d, %v, %+v", again.Held().Version, again.Status().Broken, again.Freshness())
+		}
+		if err := install(again, n, doc); err != nil || again.Held().Version != 6 {
+			t.Fatalf("the newer roster was refused: %v", err)
+		}
+	})
+}
+
+// A ticket that found no room must not make the one before look as if it had been put back.
+func TestATicketThatFoundNoRoomLeavesTheOneBefore(t *testing.T) {
+	hub := newHub(t)
+	d := newPaper()
+	s := hub.open(t, d)
+	hub.install(t, s, 5, "ana")
+	hub.ticket(t, s, 5, 10, 24*3600)
+	d.full = ticketName
+	if err := s.InstallTicket(hub.signTicket(t, 5, 200, 24*3600)); !errors.Is(err, errCut) {
+		t.Fatal(err)
+	}
+	if again := hub.open(t, d.after(false, false)); again.Status().Broken != nil || !again.Freshness().Fresh {
+		t.Fatalf("%v %+v", again.Status().Broken, again.Freshness())
+	}
+}
+
 func TestElapsedTimeSurvivesARestart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hub := newHub(t)
