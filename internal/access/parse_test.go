@@ -3,11 +3,13 @@ package access
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestADocumentSurvivesJSON(t *testing.T) {
@@ -90,6 +92,48 @@ func TestParsingAllocatesInProportion(t *testing.T) {
 	}
 }
 
+// The decoder holds a whole value at a time, so one that no document has is refused before it is decoded.
+func TestAValueThatNoDocumentHasIsRefusedInLittleMemory(t *testing.T) {
+	const many = 1 << 20
+	words := strings.Repeat(`"a",`, many) + `"a"`
+	for name, text := range map[string]string{
+		"a long name":         `{"network":"kith","members":[{"id":"a","role":"guest","name":"` + strings.Repeat("a", many) + `"}]}`,
+		"many groups":         `{"network":"kith","members":[{"id":"a","role":"guest","groups":[` + words + `]}]}`,
+		"many holidays":       `{"network":"kith","schedules":[{"id":"a","spans":[],"holidays":[` + words + `]}]}`,
+		"many spans":          `{"network":"kith","schedules":[{"id":"a","spans":[` + strings.Repeat(`{"from":"","to":""},`, many) + `{"from":"","to":""}]}]}`,
+		"a list for a name":   `{"network":[` + words + `],"node":"a"}`,
+		"a long number":       `{"network":"kith","version":` + strings.Repeat("1", many) + `}`,
+		"space":               `{"network":"kith","members":[{"id":` + strings.Repeat(" ", many) + `"a","role":"guest"}]}`,
+		"an escape after all": `{"network":"` + strings.Repeat(`\u0061`, many) + `","node":"a"}`,
+	} {
+		for _, parse := range []func() error{
+			func() error { _, err := ParseJSON([]byte(text)); return err },
+			func() error { _, err := CompileJSON(twice([]byte(text))); return err },
+		} {
+			var err error
+			if n := allocated(func() { err = parse() }); !errors.Is(err, errLong) || n > uint64(2*len(text))+1<<20 {
+				t.Errorf("%s: %d bytes of text made %d bytes; %v", name, len(text), n, err)
+			}
+		}
+	}
+	long := house()
+	for i := range MaxHolidays {
+		long.Schedules[0].Holidays = append(long.Schedules[0].Holidays, time.Unix(int64(i+1)*86400, 0).UTC().Format(time.DateOnly))
+	}
+	long.Schedules[0].Holidays = long.Schedules[0].Holidays[:MaxHolidays]
+	for len(long.Schedules[0].Spans) < MaxSpans {
+		long.Schedules[0].Spans = append(long.Schedules[0].Spans, Span{Days: []string{"mon", "tue", "wed", "thu", "fri", "sat", "sun"}, From: "00:00", To: "24:00"})
+	}
+	long.Members[0].Name = strings.Repeat("<", MaxNameBytes) // written in six bytes each
+	b, err := json.MarshalIndent(long, "", "    ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CompileJSON(twice(b)); err != nil {
+		t.Errorf("the longest legal values are refused: %v", err)
+	}
+}
+
 func FuzzParseJSON(f *testing.F) {
 	b, _ := json.Marshal(house())
 	f.Add(b)
@@ -110,6 +154,9 @@ func FuzzParseJSON(f *testing.F) {
 			t.Fatal(err)
 		}
 		back, err := ParseJSON(again)
+		if errors.Is(err, errLong) {
+			return // what was written out is escaped here
+		}
 		if err != nil {
 			t.Fatalf("what was parsed does not parse when written: %v\n%s", err, again)
 		}

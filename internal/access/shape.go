@@ -2,6 +2,7 @@ package access
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -9,14 +10,17 @@ import (
 // shape watches JSON text go by before the decoder allocates anything. encoding/json takes the last of repeated keys and
 // ignores case; two readers of one signed document must never see two different rosters, so both are refused here. It also
 // goes on after a value of the wrong type, so that a list of two-byte strings in place of members would cost a hundred bytes
-// each; the shape therefore knows which lists hold objects, and that no object is empty. It keeps one key of the text at a
-// time, and counts people and cards.
+// each; the shape therefore knows which lists hold objects, and that no object is empty. It holds whole values, some times over;
+// the shape therefore knows how long one can be. It keeps one key of the text at a time, and counts people and cards.
 type shape struct {
 	open    []frame
 	at      int64 // bytes that went by
 	within  lexeme
 	word    []byte // the string being read, from its quote on, while it may be a key
 	wordAt  int64
+	bare    int  // bytes of the number or literal being read
+	space   int  // bytes since the last word
+	inner   int  // strings and objects in the lists of this element
 	perhaps bool // a string in an object has ended; it is a key if a colon comes next
 	section string
 	seen    census
@@ -50,6 +54,17 @@ const (
 	maxFields   = 16
 	maxKeyBytes = 40 // as quoted by an error; the longest key has 12
 )
+
+// Bounds of what the decoder holds at once: one value at the top, or one element of a list there.
+const (
+	maxStringBytes = 6*MaxNameBytes + 2 // as written, with its quotes: a name with all of its bytes escaped
+	maxNumberBytes = 24                 // also of true, false and null
+	maxSpaceBytes  = 1_024              // from one word to the next
+	maxInner       = 4_096              // strings and objects in the lists of one element; a schedule has the most, some 1,500
+)
+
+// errLong is wrapped by every refusal of a value for its length alone.
+var errLong = errors.New("longer than any in a document")
 
 // checkShape reads a text to its end.
 func checkShape(r io.Reader) (census, error) {
@@ -90,12 +105,18 @@ func (s *shape) see(b []byte) error {
 			}
 			s.spell(c)
 		case isSpace(c):
+			if s.bare, s.space = 0, s.space+1; s.space > maxSpaceBytes {
+				err = fmt.Errorf("byte %d: more than %d bytes of space: %w", s.at, maxSpaceBytes, errLong)
+			}
 		case s.perhaps && c == ':':
-			s.perhaps = false
+			s.perhaps, s.space = false, 0
 			err = s.key()
 		default:
 			s.perhaps = false
 			err = s.mark(c)
+		}
+		if err == nil && s.within != betweenWords && s.at-s.wordAt >= maxStringBytes {
+			err = fmt.Errorf("byte %d: a string of more than %d bytes: %w", s.wordAt, maxStringBytes, errLong)
 		}
 		if err != nil {
 			return err
@@ -113,6 +134,8 @@ func (s *shape) spell(c byte) {
 
 // mark takes a byte outside of strings.
 func (s *shape) mark(c byte) error {
+	bare := s.bare
+	s.bare, s.space = 0, 0
 	switch {
 	case c == '{' || c == '[':
 		return s.begin(c == '{')
@@ -122,8 +145,27 @@ func (s *shape) mark(c byte) error {
 		return fmt.Errorf("byte %d: a string in a list of objects", s.at)
 	case c == '"':
 		s.within, s.word, s.wordAt = inString, append(s.word[:0], c), s.at
+		if s.kind() == stringList {
+			return s.hold()
+		}
 	case c != ',' && s.kind() != anObject:
 		return fmt.Errorf("byte %d: a list holds something else than strings or objects", s.at)
+	case c != ',' && c != ':':
+		if s.bare = bare + 1; s.bare > maxNumberBytes {
+			return fmt.Errorf("byte %d: a number of more than %d digits: %w", s.at, maxNumberBytes, errLong)
+		}
+	}
+	return nil
+}
+
+// hold counts what stands in the lists of an element. Lists of the document itself are decoded one element at a time.
+func (s *shape) hold() error {
+	if len(s.open) == 2 && (s.kind() == objectList || s.section == "groups" || s.section == "closed") {
+		s.inner = 0
+		return nil
+	}
+	if s.inner++; s.inner > maxInner {
+		return fmt.Errorf("byte %d: more than %d words in one element: %w", s.at, maxInner, errLong)
 	}
 	return nil
 }
@@ -147,6 +189,11 @@ func (s *shape) begin(object bool) error {
 	case object:
 		if n == 2 { // in a list of the document itself
 			s.count()
+		}
+		if n > 0 {
+			if err := s.hold(); err != nil {
+				return err
+			}
 		}
 		s.push(anObject)
 	case n == 0 || s.kind() != anObject || s.open[n-1].fields == 0:
@@ -227,7 +274,7 @@ func (s *shape) key() error {
 	top.fields++
 	top.lists = holdsObjects(k)
 	if len(s.open) == 1 {
-		s.section = string(k)
+		s.section, s.inner = string(k), 0
 	}
 	return nil
 }

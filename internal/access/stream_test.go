@@ -86,7 +86,7 @@ func TestAStreamIsAsStrictAsTheWhole(t *testing.T) {
 	if _, err := CompileJSON(twice([]byte(late))); err == nil || !strings.Contains(err.Error(), `"network": comes too late`) {
 		t.Errorf("fields in another order: %v", err)
 	}
-	if _, err := CompileJSON(twice(bytes.Repeat([]byte(" "), MaxDocumentBytes+1))); err == nil || !strings.Contains(err.Error(), "limit") {
+	if _, err := CompileJSON(twice(bytes.Repeat([]byte(","), MaxDocumentBytes+1))); err == nil || !strings.Contains(err.Error(), "limit") {
 		t.Errorf("a text without end: %v", err)
 	}
 }
