@@ -11,6 +11,7 @@ itself, and the next one also when one differs. Written from docs/FORMATS.md alo
 import argparse
 import base64
 import datetime
+import fractions
 import functools
 import hashlib
 import json
@@ -24,15 +25,17 @@ MAX_ARCHIVE, MAX_FILES, MAX_ORIGIN, MAX_CHECKPOINTS = 2**30, 2**18, 256, 65_536
 MAX_AMOUNT, MAX_CASE_SUM, MAX_BOOK_SUM = 2**60, 2**62, 2**61 - 1
 MAX_EACH = MAX_QUANTITY = 1_000_000_000
 MAX_DAY, MAX_AGE_DAYS, MAX_UNITS, MAX_PRICES, MAX_SCALE = 1_000_000, 36_500, 64, 10_000, 6
+MAX_INT32 = 2**31 - 1
 MAX_WAIT_S = 366 * 86_400
 MAX_LEVEL, MAX_LOTS, NONCE_DAYS = 40, 8, 400
 DAY_MS = 86_400_000
+LAST_DATE = 2_932_896
 HEX = "[0-9a-f]{64}"
 SIGNED = "0|-?[1-9][0-9]{0,18}"
 LONG = "0|-?[1-9][0-9]{0,38}"
 ORIGIN = rf"kith\.{ID}/{ID}/{ID}/[0-9a-f]{{32}}"
 ADDRESS = f"({ORIGIN}) ({NUMBER})"
-VKEY = r"\S+"
+VKEY = "[!-~]+"
 SOURCE = f"(?:leaf|correction) {ORIGIN} (?:{NUMBER})|commons|novation"
 OBLIGATION = (f"obligation ({HEX}) ({ID}) ({ID}) ({ID}) ({NUMBER}) ({NUMBER}) ({NUMBER}) ({NUMBER}) ([ABC]) ([01]) ({NUMBER}) "
               f"({SOURCE})")
@@ -149,8 +152,8 @@ class Obligation:
     @staticmethod
     def parse(groups):
         id, debtor, creditor, unit, amount, discharged, waived, day, evidence, frozen, until, source = groups
-        o = Obligation(id, debtor, creditor, unit, number(amount), number(day, MAX_DAY), evidence, source)
-        o.discharged, o.waived, o.frozen, o.until = number(discharged), number(waived), int(frozen), number(until)
+        o = Obligation(id, debtor, creditor, unit, number(amount), number(day, MAX_INT32), evidence, source)
+        o.discharged, o.waived, o.frozen, o.until = number(discharged), number(waived), int(frozen), number(until, MAX_INT32)
         need(o.open > 0, f"obligation {id} has nothing open")
         return o
 
@@ -249,6 +252,8 @@ class Rules:
             floor, ceiling = (number(n, MAX_AMOUNT, -MAX_AMOUNT) for n in g[2:])
             need(floor <= ceiling, "a floor above its ceiling")
             self.limits[g[0], g[1]] = floor, ceiling
+        named = [g[0] for g in self.grants] + [node for node, _ in self.limits]
+        need(self.commons not in named, "a grant or a limit of the commons itself")
         need(self.commons != "-" or not (self.dues or self.grants or self.limits), "dues, grants or limits without a commons")
         self.hold = r.take("hold ([01])", "hold")[0] == "1"
         while g := r.maybe(f"cap ({ID}) ({NUMBER})"):
@@ -381,10 +386,11 @@ def whole(text):
 def seconds(text):
     if text == "0":
         return 0
-    if not isinstance(text, str) or not re.fullmatch("([0-9]+(ms|s|m|h))+", text):
+    part = r"([0-9]+(?:\.[0-9]+)?)(ns|us|ms|s|m|h)"
+    if not isinstance(text, str) or not re.fullmatch(f"({part})+", text):
         raise Unread
-    ms = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
-    return sum(int(n) * ms[unit] for n, unit in re.findall("([0-9]+)(ms|s|m|h)", text)) // 1000
+    each = {"ns": 1, "us": 1000, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+    return sum(int(fractions.Fraction(n) * each[unit]) for n, unit in re.findall(part, text)) // 10**9
 
 
 def rules_of(text):
@@ -652,6 +658,7 @@ def quoted(unit):
 
 
 def date(day):
+    need(day <= LAST_DATE, f"day {day} is past the year 9999, and has no date here")
     return (datetime.date(1970, 1, 1) + datetime.timedelta(day)).isoformat()
 
 
@@ -801,7 +808,7 @@ class Bundle:
         cut = {}
         with self.lines(name) as r:
             r.take("kith-cut v1", "kith-cut v1")
-            day = number(r.take(f"day ({NUMBER})", "day")[0], MAX_DAY)
+            day = number(r.take(f"day ({NUMBER})", "day")[0], MAX_INT32)
             while g := r.maybe(f"checkpoint ({ORIGIN}) ({ID}) ({NUMBER}) ({HEX})"):
                 origin, node, size, root = g
                 net, place, edge, _ = origin[5:].split("/")
@@ -1410,7 +1417,7 @@ def read_choice(c):
     need(isinstance(c["remainder"], str) and re.fullmatch(REMAINDERS, c["remainder"]), "remainder of a choice")
     need(isinstance(c["by"], list) and all(isinstance(n, str) and re.fullmatch(ID, n) for n in c["by"]) and ascending(c["by"]),
          "by of a choice")
-    need("until" not in c or type(c["until"]) is int and 0 < c["until"] <= MAX_DAY, "until of a choice")
+    need("until" not in c or type(c["until"]) is int and 0 < c["until"] <= MAX_INT32, "until of a choice")
 
 
 def check(path, pin, before):
