@@ -126,16 +126,17 @@ type Verification struct {
 }
 
 func (v *Verification) print(w io.Writer) {
-	fmt.Fprintf(w, "%d logs, %d leaves, %d receipts, %d private parts match (%d erased, %d missing), %d lines and %d people recomputed\n",
-		v.Logs, v.Leaves, v.Receipts, v.Private, v.Erased, v.Missing, v.Lines, v.Present)
+	fmt.Fprintf(w, "%s, %s, %s; private parts: %d match, %d erased, %d missing; %s and %s recomputed\n", many(v.Logs, "log", "logs"),
+		many(v.Leaves, "leaf", "leaves"), many(v.Receipts, "receipt", "receipts"), v.Private, v.Erased, v.Missing,
+		many(v.Lines, "line", "lines"), many(v.Present, "person", "people"))
 	if v.Periods > 0 {
-		fmt.Fprintf(w, "%d periods derived, cleared, booked and sealed again\n", v.Periods)
+		fmt.Fprintf(w, "%s derived, cleared, booked and sealed again\n", many(v.Periods, "period", "periods"))
 	}
 	if v.Releases > 0 {
-		fmt.Fprintf(w, "%d public reports are as they were signed\n", v.Releases)
+		fmt.Fprintf(w, "%s as signed\n", many(v.Releases, "public report is", "public reports are"))
 	}
 	if v.Commitments > 0 {
-		fmt.Fprintf(w, "%d notes of commitments are as the operator signed them\n", v.Commitments)
+		fmt.Fprintf(w, "%s as the operator signed them\n", many(v.Commitments, "note of a commitment is", "notes of commitments are"))
 	}
 	if v.Stored > 0 {
 		fmt.Fprintf(w, "%d leaves that no receipt proves; while edges deliver, these are the newest of each\n", v.Stored)
@@ -152,6 +153,13 @@ func (v *Verification) print(w io.Writer) {
 	for _, d := range v.Differences {
 		fmt.Fprintln(w, "NOT VERIFIED:", d)
 	}
+}
+
+func many(n uint64, one, more string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, more)
 }
 
 // verify recomputes everything. A difference is an answer, not an error.

@@ -15,7 +15,10 @@ type Erasure struct {
 }
 
 func (e *Erasure) print(w io.Writer) {
-	fmt.Fprintf(w, "erased %d private parts; all older backups are gone, the new one is %s\n", e.Parts, e.Backup)
+	if e.Parts == 0 {
+		fmt.Fprintln(w, "no record here names this id: whoever it was never came, is erased already, or is spelt otherwise")
+	}
+	fmt.Fprintf(w, "erased %s; all older backups are gone, the new one is %s\n", many(uint64(max(e.Parts, 0)), "private part", "private parts"), e.Backup)
 }
 
 // erase forgets a person in this order: the registry first, so that rosters without the person go out and nothing new is

@@ -279,11 +279,21 @@ func (p *pages) Nodes(ctx context.Context) ([]web.Node, error) {
 
 func (p *pages) person(in presence.Person) web.Person {
 	m, _ := p.x.registry.Member(in.Member)
-	out := web.Person{Member: in.Member, Name: servicelog.Named(&m), Home: m.Home, Role: m.Role, Door: in.Door, At: in.At, Doubt: string(in.Doubt)}
+	out := web.Person{Member: in.Member, Name: servicelog.Named(&m), Home: m.Home, House: p.house(m.Home), Role: m.Role, Door: in.Door, At: in.At, Doubt: string(in.Doubt)}
 	if m.ID == "" {
 		out.Name = in.Member
 	}
 	return out
+}
+
+// house is the name of a node, or its id when the configuration has none.
+func (p *pages) house(node string) string {
+	for _, n := range p.x.cfg.Nodes {
+		if n.ID == node && n.Name != "" {
+			return n.Name
+		}
+	}
+	return node
 }
 
 func (p *pages) closed(node string) map[string]bool {
@@ -444,6 +454,7 @@ func (p *pages) question(line servicelog.Line, l event.Leaf, private *event.Priv
 	l, private = servicelog.Original(l, private)
 	q := servicelog.Question{Line: line, Leaf: l, Private: private, Erased: state == store.PrivateErased, Zone: p.zones[l.Node]}
 	if m, ok := p.x.registry.Member(line.Member); ok {
+		m.Home = p.house(m.Home)
 		q.Member = &m
 	}
 	var tap event.TapPrivate

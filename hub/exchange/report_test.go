@@ -157,7 +157,7 @@ func TestAReportIsPublishedOnceAndThenTheSameForEver(t *testing.T) {
 		if md != first[feed.ReportMarkdown] || js != first[feed.ReportJSON] {
 			t.Fatal("standard output is not the published text")
 		}
-		if out, _, code := w.tell("verify"); code != command.OK || !strings.Contains(out, "1 public reports are as they were signed") {
+		if out, _, code := w.tell("verify"); code != command.OK || !strings.Contains(out, "1 public report is as signed") {
 			t.Fatalf("code %d: %s", code, out)
 		}
 	})

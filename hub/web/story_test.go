@@ -51,7 +51,9 @@ func newStory() *story {
 	for i, n := range []string{"Ana Ribeiro", "Bo Lindqvist", "Chidi Okafor", "Dagný", "Eva Martins", "Farid", "Gil", "Hana Sato", "Ines", "João Pedro", "Kwame"} {
 		lisbon.People = append(lisbon.People, Person{Member: strings.ToLower(strings.Fields(n)[0]), Name: n, Home: "lisbon", Door: "front", At: ago(time.Duration(3+i*37) * time.Minute)})
 	}
-	lisbon.People[2].Home, lisbon.People[7].Home = "kyoto", "kyoto"
+	for _, i := range []int{2, 7} {
+		lisbon.People[i].Home, lisbon.People[i].House = "kyoto", "Kyōto Machiya"
+	}
 	lisbon.People[5].Doubt, lisbon.People[10].Doubt = "no-exit", "long-ago"
 	lisbon.People[10].At = ago(26 * time.Hour)
 	lisbon.Doors = []Door{{Edge: "lisbon-front", ID: "front", State: "relocked", At: ago(3 * time.Minute)}, {Edge: "lisbon-front", ID: "workshop", State: "held", At: ago(11 * time.Minute)},

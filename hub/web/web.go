@@ -49,6 +49,7 @@ type Node struct {
 // Person is one who is in.
 type Person struct {
 	Member, Name, Home string
+	House              string // name of Home
 	Role               string
 	Door               string
 	At                 int64  // last tap, Unix milliseconds
