@@ -46,6 +46,8 @@ const (
 	closeAfter  = 20 * time.Second // of life before a closing, when nothing else was asked for
 )
 
+const addrFile = "listen" // in a state directory: where hub status and edge status look for who runs on it
+
 // Options of one demo.
 type Options struct {
 	Dir    string // kept; empty: a temporary one, removed at the end
@@ -149,6 +151,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	d.say("houses, people, taps   http://%s/", d.hub.Addr())
 	d.say("what houses owe        http://%s/period", d.hub.Addr())
+	d.say("what would balance it  http://%s/board", d.hub.Addr())
 	for _, h := range houses() {
 		d.say("%-22s http://%s/kiosk?at=%s", "kiosk of "+h.name, d.addrs[h.edges[0].id], kioskReader)
 	}
@@ -211,6 +214,9 @@ func (d *demo) build(ctx context.Context, start func(string, func(context.Contex
 				return fmt.Errorf("opening %s: %w", e.id, err)
 			}
 			d.addrs[e.id] = a.Addr()
+			if err := pki.WriteFile(filepath.Join(d.dir, e.id, "state", addrFile), []byte(a.Addr()+"\n"), 0o600); err != nil {
+				return err
+			}
 			start("edge "+e.id, a.Run)
 		}
 	}
@@ -248,8 +254,11 @@ func (d *demo) openHub(ctx context.Context) error {
 		return err
 	}
 	cfg.PolicyText, d.prices = policyText, policy.Settlement.Prices
-	d.hub, err = exchange.Open(ctx, cfg, exchange.Options{StateDir: filepath.Join(d.dir, "hub", "state"), Version: "demo", Log: d.opt.Log})
-	return err
+	state := filepath.Join(d.dir, "hub", "state")
+	if d.hub, err = exchange.Open(ctx, cfg, exchange.Options{StateDir: state, Version: "demo", Log: d.opt.Log}); err != nil {
+		return err
+	}
+	return pki.WriteFile(filepath.Join(state, addrFile), []byte(d.hub.Addr()+"\n"), 0o600)
 }
 
 // register puts people, cards, hours, grants and catalogues into the registry: what an operator does with hub member add and its sisters.
