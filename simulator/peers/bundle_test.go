@@ -460,6 +460,39 @@ func TestAChangedFigureIsRefusedInBothLanguages(t *testing.T) {
 	}
 }
 
+// Where dues divide with equal remainders, a rotation serves them: three houses that owe round a circle.
+func TestBundlesWithEqualSharesVerifyInAnotherLanguage(t *testing.T) {
+	python := needPython(t)
+	q := newQuarter(t, 1)
+	var previous *audit.Closing
+	var bundles [][]byte
+	var want []map[string]any
+	for i, nights := range []int64{10, 17, 24, 31, 38} {
+		for k, node := range q.network.Nodes[:4] {
+			e := event.Entry{Resource: "bed", Quantity: nights, Measure: "night", Home: q.network.Nodes[(k+1)%3], Day: firstCut, Evidence: "B"}
+			if k == 3 {
+				e.Home = node
+			}
+			q.add(node, event.KindUse, made(event.EncodeEntry(event.KindUse, e)))
+		}
+		c, err := audit.Start(q.inputs(previous, firstCut+i), fmt.Sprintf("week-%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []audit.Step{{Do: audit.DoPropose}, {Do: audit.DoFinalise, Number: 1, At: 99_999}, {Do: audit.DoBook}} {
+			if err := c.Do(s, audit.Signer(q.operator)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		bundle := made(c.Bundle(audit.Signer(q.operator)))
+		_, r := audit.Verify(bundle)
+		previous, bundles, want = c, append(bundles, bundle), append(want, asJSON(t, r))
+	}
+	if code, got := verifyBundles(t, python, bundles); code != 0 || !reflect.DeepEqual(got, want) {
+		t.Errorf("exit %d\n%v\nwant\n%v", code, got, want)
+	}
+}
+
 var documentedFile = regexp.MustCompile("(?s)<!-- bundle example: ([^ ]+) -->\n```[a-z]*\n(.*?)```\n")
 
 // The page that the other verifier was written from shows a whole bundle.
@@ -497,6 +530,109 @@ func TestTheDocumentedBundleVerifiesInAnotherLanguage(t *testing.T) {
 			t.Errorf("archive %d in another spelling: hub verify says %v, the other %v", i, r.Difference, got[i])
 		}
 	}
+}
+
+// An operator who signs everything anew still needs the one right answer: one that discharges nothing is not the best, and one
+// that no lot was drawn for is not the only one.
+func TestAnAnswerThatIsNotProvenIsRefusedInBothLanguages(t *testing.T) {
+	python := needPython(t)
+	var q *quarter
+	var good []byte
+	for seed := uint64(0); !bytes.Contains(good, []byte("\nstage lot-0 ")); seed++ { // until something is left to lots
+		if seed == 100 {
+			t.Fatal("no answer here needs a lot")
+		}
+		q = newQuarter(t, seed)
+		q.policy = strings.Replace(bundlePolicy, "age_days: 3", "age_days: 1", 1)
+		q.live(22, firstCut)
+		_, good = q.closed("month-1", nil, firstCut, false)
+	}
+	var bundles [][]byte
+	var want []string
+	for _, unit := range []string{"h2", "night"} {
+		for _, number := range []string{"001", "002"} {
+			folder := "statements/" + number + "/"
+			for share, why := range map[int64]string{0: "not optimal: ", 1: "what "} { // all of it is as good as can be, and does not go round
+				f := made(audit.Unpack(good))
+				discharging(f, folder, unit, share)
+				text, _, _ := strings.Cut(string(f[folder+"statement.note"]), "\n\n")
+				f[folder+"statement.note"] = made(note.Sign(&note.Note{Text: text + "\n"}, q.operator))
+				f[manifest] = q.resigned(f)
+				bundles, want = append(bundles, made(audit.Pack(f))), append(want, why)
+			}
+			f := made(audit.Unpack(good))
+			if !withoutLots(f, folder+unit+".proof.txt") {
+				continue
+			}
+			f[manifest] = q.resigned(f)
+			bundles, want = append(bundles, made(audit.Pack(f))), append(want, "not the only answer: ")
+		}
+	}
+	_, got := verifyBundles(t, python, bundles, "--apart")
+	for i, b := range bundles {
+		_, r := audit.Verify(b)
+		mine, _ := got[i]["difference"].(map[string]any)
+		if what, _ := mine["what"].(string); r.OK || !strings.HasPrefix(r.Difference.File, "statements/") || !strings.HasPrefix(what, want[i]) {
+			t.Errorf("want %q: hub verify says %v, the other %v", want[i], r.Difference, mine)
+		}
+	}
+}
+
+// discharging writes an answer that discharges all of every debt (share 1) or none (0) and moves no balance, with the proof
+// that would fit it and a statement that speaks of it.
+func discharging(f audit.Files, folder, unit string, share int64) {
+	name, proof, statement := folder+unit+".answer.txt", folder+unit+".proof.txt", folder+"statement.note"
+	before := sha256.Sum256(f[name])
+	var cut, total, aged, debts int64
+	var balances, lines string
+	for line := range strings.Lines(string(f[folder+unit+".case.txt"])) {
+		var a, b, c string
+		var n, m int64
+		switch {
+		case strings.HasPrefix(line, "cut "):
+			fmt.Sscanf(line, "cut %d", &cut)
+		case strings.HasPrefix(line, "limit "):
+			fmt.Sscanf(line, "limit %s %d", &a, &n)
+			balances += fmt.Sprintf("balance %s %d %d\n", a, n, n)
+		case strings.HasPrefix(line, "debt "):
+			fmt.Sscanf(line, "debt %s %s %s %d %d", &a, &b, &c, &n, &m)
+			lines += fmt.Sprintf("line %s %d %d\n", a, share*m, (1-share)*m)
+			total, aged, debts = total+share*m, aged+share*m*min(cut-n, 1), debts+1
+		}
+	}
+	f[name] = fmt.Appendf(nil, "kith-clearing-statement v1\ncase %x\nunit %s\ncut %d\ntotal %d\ndrawn 0\n%s%send %d\n",
+		sha256.Sum256(f[folder+unit+".case.txt"]), unit, cut, total, balances, lines, debts)
+	after := sha256.Sum256(f[name])
+	text := fmt.Sprintf("kith-clearing-proof v1\nstatement %x\nstage total %d\nstage draw 0\nstage age %d\n", after, total, aged)
+	for line := range strings.Lines(string(f[proof])) {
+		if words := strings.Fields(line); words[0] == "potential" {
+			text += "potential " + words[1] + " 0 0 0\n"
+		} else if words[0] == "end" {
+			text += line
+		}
+	}
+	f[proof] = []byte(text)
+	f[statement] = regexp.MustCompile(fmt.Sprintf("%x ([0-9]+) [0-9]+", before)).
+		ReplaceAll(f[statement], fmt.Appendf(nil, "%x ${1} %d", after, total))
+}
+
+// withoutLots leaves the stages of the lots out of a proof; false when it has none.
+func withoutLots(f audit.Files, name string) bool {
+	var out []string
+	lots := 0
+	for line := range strings.Lines(string(f[name])) {
+		words := strings.Fields(line)
+		switch {
+		case strings.HasPrefix(line, "stage lot-"):
+			lots++
+			continue
+		case words[0] == "potential":
+			line = strings.Join(words[:5], " ") + "\n"
+		}
+		out = append(out, line)
+	}
+	f[name] = []byte(strings.Join(out, ""))
+	return lots > 0
 }
 
 // figure changes the next digit behind a place, or gives nil.
