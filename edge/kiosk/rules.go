@@ -68,7 +68,7 @@ func (m *Machine) check(s *session, v View) error {
 	case p.Start && r.Measure != "minute" && r.Measure != "hour":
 		return refuse(Bad, "not-a-time", "%s is counted in %s; only minutes and hours can be started and stopped", r.ID, r.Measure)
 	case r.MaxEntry > 0 && p.Quantity > r.MaxEntry:
-		return refuse(Ruled, "above-max-entry", "one entry of %s has at most %d %s", r.ID, r.MaxEntry, r.Measure)
+		return refuse(Ruled, "above-max-entry", "one entry of %s has at most %d %s", r.ID, r.MaxEntry, unitWord(r.MaxEntry, r.Measure))
 	}
 	s.Measure, s.Quantity = r.Measure, p.Quantity
 	s.entry = event.Entry{Resource: r.ID, Quantity: p.Quantity, Measure: r.Measure, To: p.To, Corrects: p.Corrects}

@@ -195,9 +195,9 @@ func (h *panel) words(v *view, unit string) string {
 	return debts + ", " + some(v.amount(unit, h.total), printable(unit))
 }
 
-// some is an amount with its unit. A word gets its plural; a code such as EUR has none.
+// some is an amount with its unit. Short units are signs or codes, which have no plural.
 func some(amount, unit string) string {
-	if amount != "1" && unit != "" && strings.Contains("abcdefghijklmnopqrtuvwxyz", unit[len(unit)-1:]) { // no s after an s
+	if amount != "1" && len(unit) > 3 && !strings.HasSuffix(unit, "s") {
 		unit += "s"
 	}
 	return amount + " " + unit

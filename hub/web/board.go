@@ -11,6 +11,7 @@ import (
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"kith/internal/page"
@@ -420,9 +421,9 @@ func (l *BoardLine) more() string {
 	return page.Pretty(l.Kind) + ", for visitors of other houses"
 }
 
-// plural is a measure of a catalogue behind a number.
+// plural is a measure of a catalogue behind a number. Short ones are signs of units, which have no plural.
 func plural(n int64, measure string) string {
-	if n == 1 {
+	if n == 1 || len(measure) <= 3 || strings.HasSuffix(measure, "s") {
 		return measure
 	}
 	return measure + "s"
