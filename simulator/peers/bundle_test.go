@@ -578,6 +578,32 @@ func TestAnAnswerThatIsNotProvenIsRefusedInBothLanguages(t *testing.T) {
 	}
 }
 
+// A house that shows another past than the one it was closed with is refused, also with the hub's own signature on it.
+func TestAJournalThatForkedIsRefusedInBothLanguages(t *testing.T) {
+	python := needPython(t)
+	q := newQuarter(t, 2)
+	q.live(4, firstCut)
+	first, _ := q.closed("month-1", nil, firstCut, false)
+	q.live(4, firstCut+30)
+	_, good := q.closed("month-2", first, firstCut+30, false)
+	q.lines["birch"][0] = q.leaf("birch", q.epochs["birch"], 0, event.KindDoor, []byte(`{"door":"back","state":"closed"}`))
+	forked := q.inputs(first, firstCut+30)
+	f := made(audit.Unpack(good))
+	for name := range f {
+		if name == "cut.txt" || strings.HasPrefix(name, "receipts/") || strings.HasPrefix(name, "journals/") {
+			f[name] = forked[name]
+		}
+	}
+	f[manifest] = q.resigned(f)
+	bundle := made(audit.Pack(f))
+	_, r := audit.Verify(bundle)
+	_, got := verifyBundles(t, python, [][]byte{bundle})
+	mine, _ := got[0]["difference"].(map[string]any)
+	if want := "journals/00002.txt"; r.OK || r.Difference.File != want || mine["file"] != want {
+		t.Fatalf("want %s: hub verify says %v, the other %v", want, r.Difference, mine)
+	}
+}
+
 // discharging writes an answer that discharges all of every debt (share 1) or none (0) and moves no balance, with the proof
 // that would fit it and a statement that speaks of it.
 func discharging(f audit.Files, folder, unit string, share int64) {
