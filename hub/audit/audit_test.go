@@ -226,6 +226,21 @@ func TestAManifestThatListsNoFileIsRefused(t *testing.T) {
 	}
 }
 
+// What is printed of a bundle by somebody unknown must not write anything else on a terminal than what it says.
+func TestABundlePrintsNothingOfItsOwn(t *testing.T) {
+	const hide = "\x1b[8m\u009b8m\u202e"
+	w := newWorld(t)
+	in := w.inputsAfter(w.closed(w.inputs(none)), 130)
+	in[openCarryName] = bytes.Replace(in[openCarryName], []byte("period p1\n"), []byte("period "+hide+"\n"), 1)
+	if _, err := Start(in, "p2"); err == nil || !strings.HasPrefix(err.Error(), openCarryName+" line 2") {
+		t.Errorf("a period of that name before this one: %v", err)
+	}
+	f := Files{networkName: w.network.AppendText(nil), policyName: []byte("version: r1\n\"\\e[8m\": 1\n")}
+	if _, err := Start(f, "p1"); err == nil || strings.ContainsFunc(err.Error(), func(r rune) bool { return visible(r) != r }) {
+		t.Errorf("a policy with a strange key: %q", err)
+	}
+}
+
 func digitUp(b []byte) []byte {
 	for i := len(b) / 2; i < len(b); i++ {
 		if b[i] >= '0' && b[i] < '9' {

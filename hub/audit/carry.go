@@ -135,7 +135,7 @@ func ParseCarry(file string, text []byte) (*Carry, error) {
 		ok := false
 		switch words[0] {
 		case "period":
-			if ok = len(words) == 2; ok {
+			if ok = len(words) == 2 && event.IsID(words[1]); ok { // it is printed
 				c.Period = words[1]
 			}
 		case "seal":

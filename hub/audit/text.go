@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode"
 )
 
 // Difference is the first thing in a bundle that is not as it must be.
@@ -24,7 +25,18 @@ func (d *Difference) Error() string {
 }
 
 func differ(file string, line int, format string, args ...any) *Difference {
-	return &Difference{File: file, Line: line, What: fmt.Sprintf(format, args...)}
+	return &Difference{File: file, Line: line, What: strings.Map(visible, fmt.Sprintf(format, args...))}
+}
+
+// visible keeps a bundle of somebody from moving a reader's cursor, or hiding what stands behind.
+func visible(r rune) rune {
+	switch {
+	case r == '\n' || r == '\t':
+		return ' '
+	case unicode.IsControl(r) || unicode.Is(unicode.Cf, r):
+		return '\''
+	}
+	return r
 }
 
 // same compares a file with what it must be, line by line.
