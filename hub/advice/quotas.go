@@ -58,9 +58,9 @@ func (d *desk) quota(t *Thing, p *Part) {
 	}
 }
 
-// measured puts a measure into the plural that fits.
+// measured puts a measure into the plural that fits. Short ones are signs of units, which have none.
 func measured(n int64, measure string) string {
-	if n == 1 {
+	if n == 1 || len(measure) <= 3 {
 		return measure
 	}
 	return measure + "s"

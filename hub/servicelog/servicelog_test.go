@@ -186,6 +186,14 @@ func TestTheTraceFollowsTheDecision(t *testing.T) {
 	if s := Why(q)[1]; s.Text != "erased" || s.Mark != Unknown {
 		t.Errorf("%+v", s)
 	}
+	left := granted
+	left.Direction = "out"
+	lf = leaf(t, event.KindTap, left)
+	out := Question{Leaf: lf, Private: p}
+	out.Line, _ = Project(lf, p)
+	if steps = Why(out); steps[4].Text != "let out" || steps[4].Mark != Yes {
+		t.Errorf("%+v", steps[4])
+	}
 	refused := granted
 	refused.Verdict, refused.Reason = Deny, "closed"
 	lf = leaf(t, event.KindTap, refused)
@@ -203,7 +211,7 @@ func TestTheTraceFollowsTheDecision(t *testing.T) {
 func TestEveryReasonHasASentence(t *testing.T) {
 	for _, r := range []access.Reason{access.Granted, access.UnknownCard, access.Revoked, access.Blocked, access.Expired, access.NotYetValid,
 		access.UIDNotAllowed, access.DoorClosed, access.WrongDoor, access.Closed, access.ClockUnsure, access.StaleRoster, access.NoRoster,
-		access.BadSignature, access.Unreadable, access.NoRecord} {
+		access.BadSignature, access.Unreadable, access.NoRecord, "paused"} {
 		if s := Says(string(r)); len(s) < 6 || s == strings.ReplaceAll(string(r), "-", " ") {
 			t.Errorf("%s: %q", r, s)
 		}

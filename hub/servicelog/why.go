@@ -176,6 +176,9 @@ func verdict(q Question, tap event.TapPrivate) Step {
 	s := Step{Name: "verdict", Mark: No, Text: Says(q.Line.Reason)}
 	if q.Line.Verdict == Grant {
 		s.Mark = Yes
+		if q.Line.Direction == "out" && access.Reason(q.Line.Reason) == access.Granted {
+			s.Text = "let out"
+		}
 	}
 	if t, err := tapOf(q.Leaf); err == nil {
 		s.Detail = fmt.Sprintf("roster version %d", t.Roster)
@@ -226,6 +229,8 @@ func Says(reason string) string {
 		return "the card could not be read"
 	case access.NoRecord:
 		return "the tap could not be recorded, and this door opens only on record"
+	case "paused": // by the gate, which asks no roster then
+		return "this card was refused too often just now"
 	case "":
 		return ""
 	}

@@ -68,7 +68,7 @@ func TestTheWhyAndTheProofAreOnThePage(t *testing.T) {
 	h := newWeb(t, newStory()).Handler()
 	b := get(t, h, "/event/lisbon-front/"+storyEpoch.String()+"/48200").Body.String()
 	last := 0
-	for _, want := range []string{"Bo Lindqvist</span> came in", "proved its own key", "for the group residents", "at any time", "let in", "Co-signed at 48\u202f213 leaves", "The leaf is in the co-signed tree", "qL79zXQAMx7", "&#34;i&#34;:48200"} {
+	for _, want := range []string{"Bo Lindqvist</span> came in", "proved its own key", "for the group residents", "at any time", "let in", `href="/member/bo"`, "Co-signed at 48\u202f213 leaves", "The leaf is in the co-signed tree", "qL79zXQAMx7", "&#34;i&#34;:48200"} {
 		i := strings.Index(b[last:], want)
 		if i < 0 {
 			t.Fatalf("%q is missing or out of order", want)
