@@ -63,7 +63,17 @@ func ParseNetwork(text []byte) (*Network, error) {
 		case len(words) == 2 && words[0] == "node" && event.IsID(words[1]) && !n.twin(words[1], false):
 			n.Nodes = append(n.Nodes, words[1])
 		case len(words) == 4 && words[0] == "edge" && event.IsID(words[1]) && event.IsID(words[2]) && !n.twin(words[1], true):
-			n.Edges = append(n.Edges, Edge{ID: words[1], Node: words[2], Key: words[3]})
+			e := Edge{ID: words[1], Node: words[2], Key: words[3]}
+			v, err := note.NewVerifier(e.Key)
+			switch want := pki.EdgeKeyName(n.Name, e.Node, e.ID); {
+			case err != nil:
+				return nil, s.bad("the key of edge " + e.ID + " is no verifier key")
+			case v.Name() != want:
+				return nil, s.bad("the key of edge " + e.ID + " is not named " + want)
+			case !n.hasNode(e.Node):
+				return nil, s.bad("edge " + e.ID + " is of no node of the network")
+			}
+			n.Edges = append(n.Edges, e)
 		default:
 			return nil, s.bad("not a line of a network")
 		}
