@@ -278,7 +278,7 @@ func cardID(s string) (string, error) {
 	}
 	key, err := card.LoadKey(s)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("card %.80q is neither pkoc:..., uid:... nor a card file: %w", s, err)
 	}
 	return card.NewPKOCCard(key).Credential().ID(), nil
 }
@@ -424,7 +424,13 @@ func releaseOrder(*flag.FlagSet) (int, func([]string) (Order, error)) {
 }
 
 func listOrder(*flag.FlagSet) (int, func([]string) (Order, error)) {
-	return 1, func(args []string) (Order, error) { return Order{List: args[0]}, nil }
+	return 1, func(args []string) (Order, error) {
+		switch args[0] {
+		case "nodes", "edges", "members", "cards", "grants", "resources":
+			return Order{List: args[0]}, nil
+		}
+		return Order{}, unlisted(args[0])
+	}
 }
 
 func logger(w io.Writer, p *place) *slog.Logger {

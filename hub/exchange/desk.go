@@ -127,7 +127,11 @@ func (x *Exchange) list(what string) (Answer, error) {
 	case "resources":
 		return Answer{Resources: x.registry.Resources("")}, nil
 	}
-	return Answer{}, fmt.Errorf("list %.40q: want nodes, edges, members, cards, grants or resources", what)
+	return Answer{}, unlisted(what)
+}
+
+func unlisted(what string) error {
+	return fmt.Errorf("list %.40q: want nodes, edges, members, cards, grants or resources", what)
 }
 
 // apply brings a change into force, signs the rosters that follow and lets the edges know. A retired edge is cut at once, and
