@@ -36,6 +36,7 @@ type closing struct {
 	number int            // of the newest period; 0: none yet
 	last   *audit.Closing // the newest period
 	leaves map[string]*economic
+	copied map[string]bool // periods whose report stands in a backup that this process made
 }
 
 // PeriodOrder is one step of closing a period.

@@ -146,11 +146,17 @@ func (x *Exchange) publish(ctx context.Context, o ReportOrder) (Answer, error) {
 		if kept, _, err = x.storage.Release(ctx, o.Period); err != nil {
 			return Answer{}, err
 		}
-		// A database that is put back without this row would publish the period anew, perhaps in other words. So the row
-		// stands in a copy before anybody reads it.
+	}
+	// A database that is put back without this row would publish the period anew, perhaps in other words. So the row stands in
+	// a copy before anybody reads it: one that this process made, since the one that saved the row may not have come so far.
+	if !x.closing.copied[o.Period] {
 		if _, err := x.backup(ctx); err != nil {
 			return Answer{}, fmt.Errorf("report of %s: it is kept, but no backup has it; run hub backup, then ask again: %w", o.Period, err)
 		}
+		if x.closing.copied == nil {
+			x.closing.copied = map[string]bool{}
+		}
+		x.closing.copied[o.Period] = true
 	}
 	return Answer{Published: &Published{Period: kept.Period, Fresh: !here, Markdown: string(kept.Markdown), HTML: string(kept.HTML),
 		JSON: string(kept.JSON), Note: string(kept.Note)}}, nil

@@ -439,8 +439,10 @@ func TestAReportThatWasCutShortIsTheSameWhenAskedAgain(t *testing.T) {
 	}
 	dir := w.x.cfg.Backup.Dir
 	w.x.cfg.Backup.Dir = spoilt
-	if a, err := w.x.Do(t.Context(), Order{Publish: &ReportOrder{Period: "week-1"}}); err == nil || a.Published != nil || !strings.Contains(err.Error(), "no backup") {
-		t.Fatalf("%v", err)
+	for range 2 { // the second time the row is there, and still in no copy
+		if a, err := w.x.Do(t.Context(), Order{Publish: &ReportOrder{Period: "week-1"}}); err == nil || a.Published != nil || !strings.Contains(err.Error(), "no backup") {
+			t.Fatalf("%v", err)
+		}
 	}
 	w.x.cfg.Backup.Dir = dir
 	same("failed but stored")
