@@ -121,15 +121,19 @@ func (c *Case) verifyStages(stages []Stage) error {
 	return nil
 }
 
+// fetchedAhead is how many debts' creditors the walk asks the memory for at once: their stations fit the nearest cache.
+const fetchedAhead = 128
+
 // examination is one walk over a case and its answer, in which every fixed stage is looked at in each arc.
 type examination struct {
-	c      *Case
-	at     []station // one per node
-	total  int64
-	drawn  int64
-	values [fixedStages]Wide
-	left   []loose
-	wrong  [fixedStages]error // an arc at which the stage is not optimal
+	c       *Case
+	at      []station // one per node
+	total   int64
+	drawn   int64
+	values  [fixedStages]Wide
+	fetched int64 // of no meaning
+	left    []loose
+	wrong   [fixedStages]error // an arc at which the stage is not optimal
 }
 
 // station is what the walk needs of a node, together, because the creditor's is the one random access for each arc.
@@ -155,7 +159,12 @@ func (x *examination) lines(r *Result) error {
 	cut, ageCap := x.c.terms.Cut, x.c.terms.AgeCap
 	debtor, creditor, older := int32(-1), int32(-1), int64(0) // older: what is left of debts read before, between the same two
 	var aged Wide
+	fetched := 0
 	for i, k := 0, int32(0); i < len(debts); k++ {
+		if i >= fetched {
+			fetched = min(i+fetchedAhead, len(debts))
+			x.fetch(debts[i:fetched])
+		}
 		first := &debts[i]
 		if first.debtor != debtor || first.creditor != creditor {
 			debtor, creditor, older = first.debtor, first.creditor, 0
@@ -185,6 +194,16 @@ func (x *examination) lines(r *Result) error {
 	}
 	x.values[0], x.values[2] = WideOf(x.total), aged
 	return nil
+}
+
+// fetch reads the creditor's station of every debt, for nothing but to have it near when its arc is looked at: asked for in
+// a row, the memory answers many at once, where the walk would wait for each.
+func (x *examination) fetch(debts []debt) {
+	var sum int64
+	for i := range debts {
+		sum += x.at[debts[i].creditor].net
+	}
+	x.fetched += sum
 }
 
 // arc books the flow of an arc at its two ends and looks which stage decides it: the first one in which its reduced gain
