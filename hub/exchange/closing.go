@@ -59,6 +59,8 @@ type PeriodState struct {
 	State       string            `json:"state"`
 	Day         string            `json:"day,omitempty"`
 	Until       int64             `json:"challenge_until,omitempty"` // Unix seconds
+	Confirmed   []string          `json:"confirmed,omitempty"`       // nodes that said yes early
+	Awaited     []string          `json:"awaited,omitempty"`         // parties that did not yet
 	Statements  []StatementState  `json:"statements,omitempty"`
 	Obligations int               `json:"obligations"`
 	Disputes    []DisputeState    `json:"disputes,omitempty"`
@@ -400,6 +402,7 @@ func describe(c *audit.Closing, whole bool) PeriodState {
 	}
 	if s := c.Period.InForce(); s != nil && c.Period.State == settlement.Proposed {
 		p.Until = s.At + c.Policy.Terms.WindowSeconds
+		p.Confirmed, p.Awaited = s.Confirmed, c.Period.Awaited()
 	}
 	for _, d := range c.Period.Disputes {
 		p.Disputes = append(p.Disputes, DisputeState{d.Obligation.String(), d.By, string(d.Outcome)})

@@ -85,12 +85,22 @@ func (p *PeriodState) print(w io.Writer) {
 	if p.Until > 0 {
 		fmt.Fprintf(w, "  can be challenged until %s\n", time.Unix(p.Until, 0).UTC().Format(time.RFC3339))
 	}
+	if len(p.Confirmed) > 0 {
+		fmt.Fprintf(w, "  said yes: %s; not yet: %s\n", strings.Join(p.Confirmed, ", "), orNobody(p.Awaited))
+	}
 	for _, d := range p.Disputes {
 		fmt.Fprintf(w, "  disputed %s by %s\t%s\n", d.Obligation, d.By, d.Outcome)
 	}
 	for _, l := range p.Lines {
 		fmt.Fprintf(w, "  %.16s\t%s owes %s\t%d %s\tdischarged %d\t%s %s\n", l.ID, l.Debtor, l.Creditor, l.Open, l.Unit, l.Discharged, l.Day, l.Evidence)
 	}
+}
+
+func orNobody(nodes []string) string {
+	if len(nodes) == 0 {
+		return "nobody, it can be finalised"
+	}
+	return strings.Join(nodes, ", ")
 }
 
 func printTotals(w io.Writer, r *audit.Report) {

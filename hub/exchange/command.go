@@ -176,6 +176,9 @@ func printAnswer(w io.Writer, a Answer, asJSON bool) {
 	for _, r := range a.Rosters {
 		fmt.Fprintf(w, "roster of %s is now version %d\n", r.Node, r.Version)
 	}
+	for _, d := range a.Unheard {
+		fmt.Fprintf(w, "no edge has told of a door %s yet: is it spelt so? It is closed from its first start on\n", d)
+	}
 	for _, g := range a.Filled {
 		fmt.Fprintf(w, "brought back %s\n", g)
 	}

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"kith/hub/advice"
 	"kith/hub/registry"
+	"kith/hub/store"
 	"kith/internal/access"
 	"kith/internal/event"
 	"kith/internal/pki"
@@ -52,7 +54,8 @@ type Answer struct {
 	Grants    []registry.Grant    `json:"grants,omitempty"`
 	Resources []registry.Resource `json:"resources,omitempty"`
 	Files     []string            `json:"files,omitempty"`
-	Filled    []string            `json:"filled,omitempty"` // ranges that an archive brought back
+	Filled    []string            `json:"filled,omitempty"`  // ranges that an archive brought back
+	Unheard   []string            `json:"unheard,omitempty"` // NODE/DOOR closed of which no edge has told yet
 	Periods   []PeriodState       `json:"periods,omitempty"`
 	Published *Published          `json:"published,omitempty"`
 	Erased    *Erasure            `json:"erased,omitempty"`
@@ -89,7 +92,11 @@ func (x *Exchange) Do(ctx context.Context, o Order) (Answer, error) {
 		m.Blocked = o.Block != ""
 		return x.apply(ctx, registry.Change{Members: []access.Member{m}})
 	case o.Change != nil:
-		return x.apply(ctx, *o.Change)
+		a, err := x.apply(ctx, *o.Change)
+		if err == nil && len(o.Change.Close) > 0 {
+			a.Unheard, err = x.unheard(ctx, o.Change.Close)
+		}
+		return a, err
 	case o.Archive != "":
 		return x.archive(ctx, o.Archive)
 	case o.Release != "":
@@ -110,6 +117,22 @@ func (x *Exchange) Do(ctx context.Context, o Order) (Answer, error) {
 		return x.verify(ctx)
 	}
 	return x.list(o.List)
+}
+
+// unheard names those of the closed doors of which no edge has told. A door may be closed before it is built; but whoever
+// closes one in haste and misspells it must not believe that it is closed.
+func (x *Exchange) unheard(ctx context.Context, closed []registry.Closure) ([]string, error) {
+	facts, err := x.storage.Facts(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("closed; whether there is such a door could not be looked up: %w", err)
+	}
+	var out []string
+	for _, d := range closed {
+		if !slices.ContainsFunc(facts, func(f store.Fact) bool { return f.Topic == "door" && f.Node == d.Node && f.Subject == d.Door }) {
+			out = append(out, d.Node+"/"+d.Door)
+		}
+	}
+	return out, nil
 }
 
 func (x *Exchange) list(what string) (Answer, error) {

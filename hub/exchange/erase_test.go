@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -80,6 +81,56 @@ func TestAnErasedMemberIsInNoFileAndEveryProofStands(t *testing.T) {
 	w.receipts()
 	if found := grep(t, w.dir, words); len(found) > 0 {
 		t.Fatalf("after a repeat from the edge: %v", found)
+	}
+}
+
+// A misspelt id costs no backup. An order for somebody nothing is known of may also be the end of an erasure that a crash
+// cut short: then the older backups, which still name the person, go.
+func TestOnlyAnErasureThatBeganCostsBackups(t *testing.T) {
+	w := newTown(t)
+	w.seeded()
+	w.send(w.all()...)
+	first := must(w.x.backup(t.Context())).Files[0]
+	order := func() error {
+		time.Sleep(2 * time.Millisecond) // backups are named by the millisecond
+		_, err := w.x.Do(t.Context(), Order{Erase: "ana-of-lisbno"})
+		return err
+	}
+	marker := filepath.Join(w.dir, erasingFile)
+	for range 2 {
+		if err := order(); err == nil {
+			t.Fatal("nobody was erased, and all is said to be well")
+		}
+		if _, err := os.Stat(first); err != nil {
+			t.Fatal("a misspelt id cost a backup:", err)
+		}
+		if _, err := os.Stat(marker); err == nil {
+			t.Fatal("an erasure that never began is marked")
+		}
+	}
+	if err := os.WriteFile(marker, nil, 0o600); err != nil { // what a crash before the last step leaves
+		t.Fatal(err)
+	}
+	if err := order(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(first); err == nil {
+		t.Fatal("the older backup outlived the erasure")
+	}
+	if _, err := os.Stat(marker); err == nil {
+		t.Fatal("the mark outlived the erasure")
+	}
+}
+
+// Whoever closes a door in haste learns whether there is one of that name.
+func TestAClosedDoorThatNobodyToldOfIsNamed(t *testing.T) {
+	w := newTown(t)
+	h := w.houses["lisbon"]
+	h.fact(event.KindDoor, event.Door{Door: "front", State: "locked"})
+	w.send("lisbon")
+	a := must(w.x.Do(t.Context(), Order{Change: &registry.Change{Close: []registry.Closure{{Node: "lisbon", Door: "front"}, {Node: "lisbon", Door: "fornt"}, {Node: "oaxaca", Door: "front"}}}}))
+	if want := []string{"lisbon/fornt", "oaxaca/front"}; !slices.Equal(a.Unheard, want) || len(a.Rosters) != 2 {
+		t.Errorf("unheard %v, want %v; rosters %v", a.Unheard, want, a.Rosters)
 	}
 }
 

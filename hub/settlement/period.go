@@ -254,6 +254,16 @@ func (in Confirm) step(p *Period) error {
 	return nil
 }
 
+// Awaited lists the parties that have not said yes to the statement in force, ascending: with the last of them the
+// challenge window need not run out.
+func (p *Period) Awaited() []string {
+	s := p.InForce()
+	if s == nil || p.State != Proposed {
+		return nil
+	}
+	return slices.DeleteFunc(p.parties(), func(node string) bool { return slices.Contains(s.Confirmed, node) })
+}
+
 // parties lists the nodes whose debts or claims the statement in force changes, ascending.
 func (p *Period) parties() []string {
 	var nodes []string

@@ -85,7 +85,13 @@ func TestAllPartiesTogetherEndTheWindowEarly(t *testing.T) {
 		p = step(t, p, Confirm{Number: 1, Node: node})
 	}
 	refused(t, p, Finalise{Number: 1, Signers: []string{"op"}, At: 1001}, ErrWindow)
+	if a := p.Awaited(); !slices.Equal(a, []string{"berlin"}) {
+		t.Errorf("awaited %v", a)
+	}
 	p = step(t, p, Confirm{Number: 1, Node: "berlin"})
+	if a := p.Awaited(); len(a) != 0 {
+		t.Errorf("still awaited %v", a)
+	}
 	step(t, p, Finalise{Number: 1, Signers: []string{"op"}, At: 1001})
 }
 
