@@ -28,6 +28,7 @@ func parseCardID(s string) (key cardKey, ok bool) {
 	return key, unhex(key[1:1+n], hex)
 }
 
+// unhex reads two lower-case digits for each byte of dst; the caller has seen that there are as many.
 func unhex(dst []byte, s string) bool {
 	for i := range dst {
 		hi, lo := nibble(s[2*i]), nibble(s[2*i+1])

@@ -133,6 +133,7 @@ func (c *compiler) fits() bool {
 	fits = c.within("schedules", len(d.Schedules), MaxSchedules) && fits
 	fits = c.within("grants", len(d.Grants), MaxGrants) && fits
 	fits = c.within("closed", len(d.Closed), MaxClosed) && fits
+	fits = c.within("erased", len(d.Erased), MaxErased) && fits
 	return c.within("resources", len(d.Resources), MaxResources) && fits
 }
 
@@ -160,6 +161,7 @@ func (c *compiler) end() (*Roster, error) {
 	c.schedules(d.Schedules)
 	c.grants(d.Grants)
 	c.resources(d.Resources)
+	c.erasures(d.ErasureKey, d.Erased)
 	for i, door := range d.Closed {
 		if c.slug(fmt.Sprintf("closed[%d]", i), door) {
 			c.r.closed[strings.Clone(door)] = struct{}{}

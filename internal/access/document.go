@@ -21,6 +21,7 @@ const (
 	MaxGrants         = 100_000   // grants
 	MaxGrantPlaces    = 256       // doors and zones named by one grant
 	MaxClosed         = 4_096     // doors closed by a host
+	MaxErased         = 50_000    // names of erased people and of their cards
 	MaxNameBytes      = 200       // bytes of a person's name
 	MaxPulseMS        = 60_000    // milliseconds of a person's extended release
 	maxSlugBytes      = 48        // bytes of an id
@@ -55,6 +56,9 @@ type Document struct {
 	Grants    []Grant    `json:"grants,omitempty" yaml:"grants,omitempty"`
 	Closed    []string   `json:"closed,omitempty" yaml:"closed,omitempty"` // doors closed by a host
 	Resources []Resource `json:"resources,omitempty" yaml:"resources,omitempty"`
+
+	ErasureKey string   `json:"erasure_key,omitempty" yaml:"erasure_key,omitempty"` // 64 hex digits; needed where anything is erased
+	Erased     []string `json:"erased,omitempty" yaml:"erased,omitempty"`           // ErasedName as 32 hex digits, ascending
 }
 
 // Member is one person with a right at this node. An empty Home means this node.

@@ -138,6 +138,7 @@ func FuzzParseJSON(f *testing.F) {
 	b, _ := json.Marshal(house())
 	f.Add(b)
 	f.Add([]byte(`{"network":"kith","node":"lisbon","members":[{},{}]}`))
+	f.Add([]byte(`{"network":"kith","node":"lisbon","version":1,"zone":"UTC","erasure_key":"` + strings.Repeat("0a", 32) + `","erased":["` + strings.Repeat("1b", 16) + `"]}`))
 	f.Add([]byte(`{"a":{"b":[{"c":"\"","d":1}]},"a":2}`))
 	f.Add([]byte(`[[[[[[[[[`))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -28,6 +28,7 @@ type Roster struct {
 	closed   map[string]struct{}
 
 	catalogue catalogue
+	erasures  *Erasures // nil when nobody was erased
 }
 
 // member is 20 bytes and, in the arena, id and name one behind the other.

@@ -30,7 +30,7 @@ type frame struct {
 	kind   frameKind
 	lists  bool   // the last key holds objects
 	fields int    // keys so far
-	keys   []byte // each between quotes; an object has at most 12, so a linear search is right
+	keys   []byte // each between quotes; an object has at most 14, so a linear search is right
 }
 
 type frameKind byte
@@ -49,7 +49,7 @@ const (
 	inEscape
 )
 
-// Bounds of keys; Document itself has 12.
+// Bounds of keys; Document itself has 14.
 const (
 	maxFields   = 16
 	maxKeyBytes = 40 // as quoted by an error; the longest key has 12
@@ -160,7 +160,7 @@ func (s *shape) mark(c byte) error {
 
 // hold counts what stands in the lists of an element. Lists of the document itself are decoded one element at a time.
 func (s *shape) hold() error {
-	if len(s.open) == 2 && (s.kind() == objectList || s.section == "groups" || s.section == "closed") {
+	if len(s.open) == 2 && (s.kind() == objectList || s.section == "groups" || s.section == "closed" || s.section == "erased") {
 		s.inner = 0
 		return nil
 	}

@@ -123,6 +123,10 @@ func decodeFields(dec *json.Decoder, d *Document, member func(*Member) error, ca
 			err = decodeList(dec, &d.Closed, MaxClosed)
 		case "resources":
 			err = decodeList(dec, &d.Resources, MaxResources)
+		case "erasure_key":
+			err = dec.Decode(&d.ErasureKey)
+		case "erased":
+			err = decodeList(dec, &d.Erased, MaxErased)
 		}
 		if err != nil {
 			return fmt.Errorf("%.40q: %w", key, err)
@@ -133,7 +137,8 @@ func decodeFields(dec *json.Decoder, d *Document, member func(*Member) error, ca
 
 // fieldNames are Document's, in the order in which they stand.
 func fieldNames() []string {
-	return []string{"network", "node", "version", "issued", "zone", "groups", "members", "cards", "schedules", "grants", "closed", "resources"}
+	return []string{"network", "node", "version", "issued", "zone", "groups", "members", "cards", "schedules", "grants", "closed", "resources",
+		"erasure_key", "erased"}
 }
 
 // keep returns what takes people and cards into d. People of one house and of the same groups share the text of these,

@@ -1,0 +1,52 @@
+package event
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestNamesFindsAWordWhereverAPartSaysIt(t *testing.T) {
+	inner, err := Marshal(Private{At: 1, Member: "fay"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := Marshal(ReplayedPrivate{Salt: "00", Private: string(inner)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Marshal(Private{At: 2, Body: body})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		string(inner): true,
+		string(again): true,
+		`{"at":1,"card":"uid:01","body":{"witness":"fay"}}`: true,
+		`{"at":1,"body":{"list":[{"a":["fay"]}]}}`:          true,
+		`{"at":1,"member":"f\u0061y"}`:                      true,
+		`{"at":1,"member":"fayette","note":"fay was here"}`: false,
+		`{"at":1,"member":"ana"}`:                           false,
+		`fay`:                                               false,
+		``:                                                  false,
+		`{"fay`:                                             false,
+	} {
+		if got := Names([]byte(text), func(w string) bool { return w == "fay" }); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
+func FuzzNames(f *testing.F) {
+	f.Add([]byte(`{"at":1,"body":"{\"at\":1,\"body\":\"{\\\"member\\\":\\\"fay\\\"}\"}"}`))
+	f.Add([]byte(strings.Repeat(`[`, 4000)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > MaxPrivate {
+			return
+		}
+		calls := 0
+		Names(b, func(string) bool { calls++; return false })
+		if calls > (maxWithin+1)*len(b) {
+			t.Fatalf("%d words in %d bytes", calls, len(b))
+		}
+	})
+}
