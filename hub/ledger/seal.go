@@ -5,7 +5,8 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math/bits"
+	"maps"
+	"slices"
 	"strconv"
 )
 
@@ -17,11 +18,12 @@ type Seal struct {
 	Root     [32]byte
 }
 
-// Sealed is a seal with its leaves, from which proofs are made.
+// Sealed is a seal with its tree, from which proofs are made.
 type Sealed struct {
 	Seal
 	accounts []Account
 	leaves   [][]byte
+	levels   [][][32]byte // hashes, from the leaves up; a last one without a sibling goes up as it is
 }
 
 // Proof shows that Leaf is the Index-th of the sealed accounts.
@@ -60,15 +62,24 @@ func (b *Book) AppendBalances(text []byte) []byte {
 }
 
 // Seal closes a period over the balances as they stand.
-func (b *Book) Seal(period string) (*Sealed, error) {
+func (b *Book) Seal(period string) (*Sealed, error) { return SealBalances(period, b.accounts) }
+
+// SealBalances closes a period over balances that were gathered elsewhere.
+func SealBalances(period string, balances map[Account]Totals) (*Sealed, error) {
 	if !validSlug(period) {
 		return nil, fmt.Errorf("sealing %q: %w", period, ErrPeriod)
 	}
-	s := &Sealed{accounts: b.Accounts()}
-	for _, a := range s.accounts {
-		s.leaves = append(s.leaves, AppendLeaf(nil, a, b.accounts[a]))
+	s := &Sealed{accounts: slices.SortedFunc(maps.Keys(balances), Account.compare)}
+	hashes := make([][32]byte, len(s.accounts))
+	for i, a := range s.accounts {
+		s.leaves = append(s.leaves, AppendLeaf(nil, a, balances[a]))
+		hashes[i] = leafHash(s.leaves[i])
 	}
-	s.Seal = Seal{Period: period, Accounts: uint64(len(s.leaves)), Root: treeHash(s.leaves)}
+	s.levels = levelsOver(hashes)
+	s.Seal = Seal{Period: period, Accounts: uint64(len(s.leaves)), Root: sha256.Sum256(nil)}
+	if top := s.levels[len(s.levels)-1]; len(top) == 1 {
+		s.Root = top[0]
+	}
 	return s, nil
 }
 
@@ -82,12 +93,18 @@ func (s Seal) AppendText(b []byte) []byte {
 
 // Prove returns the proof of one account's balance.
 func (s *Sealed) Prove(account Account) (Proof, error) {
-	for i, a := range s.accounts {
-		if a == account {
-			return Proof{Index: uint64(i), Leaf: s.leaves[i], Path: treePath(s.leaves, i)}, nil
-		}
+	i, here := slices.BinarySearchFunc(s.accounts, account, Account.compare)
+	if !here {
+		return Proof{}, fmt.Errorf("proving %s in %q: %w", account.Path, account.Unit, ErrVacuous)
 	}
-	return Proof{}, fmt.Errorf("proving %s in %q: %w", account.Path, account.Unit, ErrVacuous)
+	p := Proof{Index: uint64(i), Leaf: s.leaves[i]}
+	for _, level := range s.levels {
+		if sibling := i ^ 1; sibling < len(level) {
+			p.Path = append(p.Path, level[sibling])
+		}
+		i >>= 1
+	}
+	return p, nil
 }
 
 // Verify checks a proof by the algorithm of RFC 9162 section 2.1.3.2.
@@ -129,30 +146,19 @@ func nodeHash(left, right [32]byte) [32]byte {
 	return sha256.Sum256(b[:])
 }
 
-// treeHash is MTH of RFC 6962 section 2.1.
-func treeHash(leaves [][]byte) [32]byte {
-	switch n := len(leaves); n {
-	case 0:
-		return sha256.Sum256(nil)
-	case 1:
-		return leafHash(leaves[0])
-	default:
-		k := splitAt(n)
-		return nodeHash(treeHash(leaves[:k]), treeHash(leaves[k:]))
+// levelsOver makes the tree of RFC 6962 section 2.1 level by level. That RFC splits n leaves at the largest power of two below
+// n; pairing neighbours and carrying an odd last one up gives the same tree.
+func levelsOver(hashes [][32]byte) [][][32]byte {
+	levels := [][][32]byte{hashes}
+	for len(hashes) > 1 {
+		up := make([][32]byte, 0, (len(hashes)+1)/2)
+		for i := 0; i+1 < len(hashes); i += 2 {
+			up = append(up, nodeHash(hashes[i], hashes[i+1]))
+		}
+		if len(hashes)%2 == 1 {
+			up = append(up, hashes[len(hashes)-1])
+		}
+		levels, hashes = append(levels, up), up
 	}
+	return levels
 }
-
-// treePath is PATH of RFC 6962 section 2.1.1.
-func treePath(leaves [][]byte, i int) [][32]byte {
-	if len(leaves) <= 1 {
-		return nil
-	}
-	k := splitAt(len(leaves))
-	if i < k {
-		return append(treePath(leaves[:k], i), treeHash(leaves[k:]))
-	}
-	return append(treePath(leaves[k:], i-k), treeHash(leaves[:k]))
-}
-
-// splitAt returns the largest power of two below n.
-func splitAt(n int) int { return 1 << (bits.Len(uint(n-1)) - 1) }
