@@ -29,8 +29,8 @@ func Program(version string) command.Program {
 		{Name: "export", Args: at, Help: "every leaf with its proof state, as JSON lines", Run: exportVerb},
 		{Name: "books", Args: at + " [--format ledger|beancount|csv|balances|jsonl|valueflows]", Help: "the whole book of the posted periods, for another accounting program", Run: booksVerb},
 		{Name: "report", Args: at + " PERIOD [--out DIR] [--json] [--from DIR]", Help: "the public report of a posted period, which names nobody; published once, then the same for ever", Run: reportVerb},
-		{Name: "backup", Args: at, Help: "copy the database, verify the copy, raise the edges' watermark", Run: backupVerb},
-		{Name: "restore", Args: at + " BACKUP", Help: "make a state directory from a backup; edges then send again what it lacks", Run: restoreVerb},
+		{Name: "backup", Args: at + " [--json]", Help: "copy the database, verify the copy, raise the edges' watermark; keys/ is not in it: keep a copy of that too, in a safe place", Run: backupVerb},
+		{Name: "restore", Args: at + " BACKUP [--json]", Help: "make a state directory from a backup, once the lost hub's keys/ is copied into it; edges then send again what it lacks", Run: restoreVerb},
 		{Name: "edge add", Args: at + " EDGE --node NODE --out DIR [--hub HOST:PORT]", Help: "admit an edge and write its certificate, keys and first configuration", Run: orderVerb("edge add", edgeAdd)},
 		{Name: "member add", Args: at + " MEMBER --name NAME --home NODE [--role ROLE] [--group G]... [--until TIME]", Help: "add or change a person", Run: orderVerb("member add", memberAdd)},
 		{Name: "card add", Args: at + " CARD --member MEMBER [--until TIME]", Help: "give a person a card (pkoc:..., uid:..., or a card file)", Run: orderVerb("card add", cardAdd)},
@@ -62,7 +62,7 @@ func Program(version string) command.Program {
 	}}
 }
 
-// place are the flags all verbs share.
+// place is what the flags say that all verbs share, and --json of those whose answer can be JSON.
 type place struct {
 	config, state, log string
 	json, debug        bool
@@ -72,6 +72,12 @@ func placeFlags(f *flag.FlagSet) *place {
 	p := &place{}
 	f.StringVar(&p.config, "config", "hub.yaml", "configuration `FILE`")
 	f.StringVar(&p.state, "state-dir", "", "`DIR` of database and keys; default: state/ beside the configuration")
+	return p
+}
+
+// answerFlags are those of a verb whose answer can be JSON.
+func answerFlags(f *flag.FlagSet) *place {
+	p := placeFlags(f)
 	f.BoolVar(&p.json, "json", false, "print JSON")
 	return p
 }
@@ -88,7 +94,7 @@ type request func(f *flag.FlagSet) (plain int, build func(args []string) (Order,
 func orderVerb(name string, r request) func(context.Context, command.Streams, []string) int {
 	return func(ctx context.Context, s command.Streams, args []string) int {
 		f := command.Flags(s, "hub "+name)
-		p := placeFlags(f)
+		p := answerFlags(f)
 		n, build := r(f)
 		plain, code, ok := command.Parse(s, f, args, n)
 		if !ok {
@@ -449,7 +455,7 @@ func logger(w io.Writer, p *place) *slog.Logger {
 
 func statusVerb(ctx context.Context, s command.Streams, args []string) int {
 	f := command.Flags(s, "hub status")
-	p := placeFlags(f)
+	p := answerFlags(f)
 	if _, code, ok := command.Parse(s, f, args, 0); !ok {
 		return code
 	}

@@ -40,7 +40,7 @@ type Published struct {
 // reportVerb publishes the report of a period, or gives it again.
 func reportVerb(ctx context.Context, s command.Streams, args []string) int {
 	f := command.Flags(s, "hub report")
-	p := placeFlags(f)
+	p := answerFlags(f)
 	out := f.String("out", "", "`DIR` to write report.md, report.html, report.json and report.note into")
 	from := f.String("from", "", "`DIR` with a report that was published already, to be taken back in")
 	plain, code, ok := command.Parse(s, f, args, 1)

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"kith/hub/store"
@@ -54,7 +56,9 @@ func runVerb(version string) func(context.Context, command.Streams, []string) in
 func waitForConfig(ctx context.Context, p *place, trouble error, log *slog.Logger) (Config, error) {
 	log.Error("configuration cannot be used; nothing runs until it is mended, it is read again every 2 s",
 		"err", trouble, "page", "http://"+DefaultListen)
-	notice := &http.Server{Addr: DefaultListen, Handler: brokenPage(trouble), ReadHeaderTimeout: statusWait}
+	w := &waiting{path: p.config}
+	w.trouble.Store(&trouble)
+	notice := &http.Server{Addr: DefaultListen, Handler: w, ReadHeaderTimeout: statusWait}
 	go func() {
 		if err := notice.ListenAndServe(); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			log.Error("the page that says so could not be started", "err", err)
@@ -68,11 +72,32 @@ func waitForConfig(ctx context.Context, p *place, trouble error, log *slog.Logge
 		case <-ctx.Done():
 			return Config{}, ctx.Err()
 		case <-tick.C:
-			if cfg, err := Load(p.config); err == nil {
+			cfg, ready, changed := w.look()
+			if ready {
 				return cfg, nil
+			}
+			if changed {
+				log.Error("configuration still cannot be used", "err", *w.trouble.Load())
 			}
 		}
 	}
+}
+
+// waiting is the page of a hub whose configuration cannot be used. It says what the file's newest reading found: whoever has
+// mended one mistake must see the next one, not the old one again.
+type waiting struct {
+	path    string
+	trouble atomic.Pointer[error] // requests read it while the file is read again
+}
+
+// look reads the file again. It is ready when the configuration can be used, changed when something else is wrong with it.
+func (w *waiting) look() (cfg Config, ready, changed bool) {
+	cfg, err := Load(w.path)
+	if err == nil {
+		return cfg, true, false
+	}
+	old := *w.trouble.Swap(&err)
+	return Config{}, false, old.Error() != err.Error()
 }
 
 func verifyVerb(ctx context.Context, s command.Streams, args []string) int {
@@ -92,7 +117,7 @@ func backupVerb(ctx context.Context, s command.Streams, args []string) int {
 
 func report(ctx context.Context, s command.Streams, verb string, args []string, o Order) int {
 	f := command.Flags(s, "hub "+verb)
-	p := placeFlags(f)
+	p := answerFlags(f)
 	if _, code, ok := command.Parse(s, f, args, 0); !ok {
 		return code
 	}
@@ -138,11 +163,11 @@ func exportHere(ctx context.Context, p *place, w io.Writer) error {
 	return errors.Join(x.storage.Export(ctx, w), x.close())
 }
 
-// restoreVerb makes the database of a state directory from a backup. The keys are not in a backup: they are copied apart,
-// once, to a place as safe as the network is worth.
+// restoreVerb makes the database of a state directory from a backup. The keys are not in a backup: they are copied apart, to
+// a place as safe as the network is worth.
 func restoreVerb(ctx context.Context, s command.Streams, args []string) int {
 	f := command.Flags(s, "hub restore")
-	p := placeFlags(f)
+	p := answerFlags(f)
 	plain, code, ok := command.Parse(s, f, args, 1)
 	if !ok {
 		return code
@@ -159,12 +184,22 @@ func restoreVerb(ctx context.Context, s command.Streams, args []string) int {
 	if err := restore(ctx, cfg, p.state, plain[0]); err != nil {
 		return command.Fail(s, "hub restore", err)
 	}
+	if p.json {
+		printAnswer(s.Out, Answer{Files: []string{filepath.Join(p.state, store.FileName)}}, true)
+		return command.OK
+	}
 	fmt.Fprintf(s.Out, "restored %s from %s; edges will send again what it lacks\n", p.state, plain[0])
 	return command.OK
 }
 
+// restore refuses to make keys: under a new authority no edge of the network could ever connect again, and nobody would send
+// what the backup lacks.
 func restore(ctx context.Context, cfg Config, state, file string) error {
-	if err := os.MkdirAll(state, 0o700); err != nil {
+	keys := filepath.Join(state, keysDir)
+	if _, err := os.Stat(keys); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there are no keys in %s, and a backup holds none: copy the directory %s/ of the lost hub there, from its "+
+			"state directory or from where you put it away, with its file modes (cp -a); without it no edge could connect again", keys, keysDir)
+	} else if err != nil {
 		return err
 	}
 	x := &Exchange{cfg: cfg, opt: Options{StateDir: state}, log: slog.New(slog.DiscardHandler)}
@@ -174,17 +209,17 @@ func restore(ctx context.Context, cfg Config, state, file string) error {
 	return store.Restore(ctx, file, storeOptions(state, cfg.Network), x.checks())
 }
 
-// brokenPage says what is wrong with the configuration.
-func brokenPage(trouble error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-		w.Header().Set("X-Content-Type-Options", "nosniff")
-		w.WriteHeader(http.StatusServiceUnavailable)
-		text := trouble.Error()
-		var bad *settings.Error
-		if errors.As(trouble, &bad) {
-			text = bad.File + "\n  " + strings.Join(bad.Lines, "\n  ")
-		}
-		fmt.Fprintf(w, "This hub is not running.\n\nIts configuration cannot be used:\n\n  %s\n\nMend the file; it is read again every 2 seconds.\n", text)
-	})
+// ServeHTTP says what is wrong with the configuration.
+func (w *waiting) ServeHTTP(rw http.ResponseWriter, _ *http.Request) {
+	trouble := *w.trouble.Load()
+	rw.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	rw.Header().Set("Cache-Control", "no-store")
+	rw.Header().Set("X-Content-Type-Options", "nosniff")
+	rw.WriteHeader(http.StatusServiceUnavailable)
+	text := trouble.Error()
+	var bad *settings.Error
+	if errors.As(trouble, &bad) {
+		text = bad.File + "\n  " + strings.Join(bad.Lines, "\n  ")
+	}
+	fmt.Fprintf(rw, "This hub is not running.\n\nIts configuration cannot be used:\n\n  %s\n\nMend the file; it is read again every 2 seconds.\n", text)
 }
