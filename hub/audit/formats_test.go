@@ -115,6 +115,8 @@ func docPeriod(t testing.TB) *Closing {
 
 var bundleBlock = regexp.MustCompile("(?s)<!-- bundle example: ([^ ]+) -->\n```[a-z]*\n(.*?)```\n")
 
+var balanceBlock = regexp.MustCompile("(?s)<!-- proof of balance: oaxaca -->\n```text\n(.*?)```\n")
+
 func TestTheDocumentedBundleIsWhatTheCodeMakes(t *testing.T) {
 	page, err := os.ReadFile("../../docs/FORMATS.md")
 	if err != nil {
@@ -138,6 +140,14 @@ func TestTheDocumentedBundleIsWhatTheCodeMakes(t *testing.T) {
 		sum := sha256.Sum256(must(Pack(c.Files)))
 		if said := fmt.Sprintf("%x", sum); !strings.Contains(string(page), said) {
 			t.Errorf("the page does not say the digest of the whole bundle, %s", said)
+		}
+		m := balanceBlock.FindSubmatch(page)
+		if m == nil {
+			t.Fatal("the page shows no proof of balance")
+		}
+		operator, _, _ := docKey(t, pki.OperatorKeyName("demo"), 4)
+		if want := must(c.Prove("oaxaca", "", Signer(operator))); !bytes.Equal(want, slices.Concat(m[1], c.Files[manifestName])) {
+			t.Errorf("the proof of balance on the page is\n%s\nthe code makes\n%s", m[1], want)
 		}
 		if !slices.ContainsFunc(c.Set.Asides, func(a settlement.Aside) bool { return a.Why == whyUsed }) || len(c.Breaches) == 0 {
 			t.Error("the example lacks a copy or a breach")

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -58,13 +59,19 @@ func ParseNetwork(text []byte) (*Network, error) {
 			n.Name = words[1]
 		case len(words) == 2 && words[0] == "operator":
 			n.Operator = words[1]
+			if _, err := n.operator(); err != nil {
+				return nil, s.bad("not the key of this network's operator: " + err.Error())
+			}
 		case len(words) == 2 && words[0] == "witness":
 			n.Witness = words[1]
+			if _, err := n.witness(); err != nil {
+				return nil, s.bad("not the key of this network's witness: " + err.Error())
+			}
 		case len(words) == 2 && words[0] == "node" && event.IsID(words[1]) && !n.twin(words[1], false):
 			n.Nodes = append(n.Nodes, words[1])
 		case len(words) == 4 && words[0] == "edge" && event.IsID(words[1]) && event.IsID(words[2]) && !n.twin(words[1], true):
 			e := Edge{ID: words[1], Node: words[2], Key: words[3]}
-			v, err := note.NewVerifier(e.Key)
+			v, err := verifierKey(e.Key)
 			switch want := pki.EdgeKeyName(n.Name, e.Node, e.ID); {
 			case err != nil:
 				return nil, s.bad("the key of edge " + e.ID + " is no verifier key")
@@ -78,10 +85,7 @@ func ParseNetwork(text []byte) (*Network, error) {
 			return nil, s.bad("not a line of a network")
 		}
 	}
-	if (Files{networkName: text}).same(networkName, n.AppendText(nil)) != nil {
-		return nil, differ(networkName, 0, "is not in canonical form")
-	}
-	return n, nil
+	return n, (Files{networkName: text}).sameOrNil(networkName, n.AppendText(nil))
 }
 
 // hasNode says whether a node is of the network. Nodes ascend.
@@ -100,11 +104,41 @@ func (n *Network) twin(id string, edge bool) bool {
 
 // operator is the verifier of statements and bundles.
 func (n *Network) operator() (note.Verifier, error) {
-	v, err := note.NewVerifier(n.Operator)
+	v, err := verifierKey(n.Operator)
 	if err == nil && v.Name() != pki.OperatorKeyName(n.Name) {
 		err = fmt.Errorf("it is named %s", wire.Plain(v.Name()))
 	}
 	return v, err
+}
+
+// witness is the verifier of the hub's co-signatures.
+func (n *Network) witness() (note.Verifier, error) {
+	if err := oneSpelling(n.Witness); err != nil {
+		return nil, err
+	}
+	v, err := cosign.NewVerifierForCosignatureV1(n.Witness)
+	if err == nil && v.Name() != pki.WitnessKeyName(n.Name) {
+		err = fmt.Errorf("it is named %s", wire.Plain(v.Name()))
+	}
+	return v, err
+}
+
+func verifierKey(vkey string) (note.Verifier, error) {
+	if err := oneSpelling(vkey); err != nil {
+		return nil, err
+	}
+	return note.NewVerifier(vkey)
+}
+
+// oneSpelling refuses a verifier key whose id is in upper case, or whose base64 has another spelling of the same bytes.
+func oneSpelling(vkey string) error {
+	_, rest, _ := strings.Cut(vkey, "+")
+	id, key, _ := strings.Cut(rest, "+")
+	raw, err := base64.StdEncoding.Strict().DecodeString(key)
+	if err != nil || base64.StdEncoding.EncodeToString(raw) != key || strings.ToLower(id) != id {
+		return errors.New("it is no verifier key in canonical form")
+	}
+	return nil
 }
 
 // opened is a note that one key must have signed, in the one spelling of a note.
@@ -123,7 +157,7 @@ func opened(text []byte, key note.Verifier) (string, error) {
 // journals: a line of an earlier key, of the same name, rests on the hub's co-signature.
 func (n *Network) checkpoint(receipt []byte) (settlement.Checkpoint, error) {
 	var none settlement.Checkpoint
-	witness, err := cosign.NewVerifierForCosignatureV1(n.Witness)
+	witness, err := n.witness()
 	if err != nil {
 		return none, fmt.Errorf("the witness key: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -47,17 +48,21 @@ func (c *Closing) Bundle(sign Sign) ([]byte, error) {
 	if c.Period.State != settlement.Posted {
 		return nil, fmt.Errorf("bundling period %s in state %q: post it first", c.Period.Name, c.Period.State)
 	}
-	f := Files{}
-	for name, text := range c.Files {
-		if name != manifestName {
-			f[name] = text
-		}
+	manifest, err := c.signedManifest(sign)
+	if err != nil {
+		return nil, err
 	}
-	var err error
-	if f[manifestName], err = sign(string(c.manifest(f))); err != nil {
+	f := maps.Clone(c.Files)
+	f[manifestName] = manifest
+	return Pack(f)
+}
+
+func (c *Closing) signedManifest(sign Sign) ([]byte, error) {
+	manifest, err := sign(string(c.manifest(c.Files)))
+	if err != nil {
 		return nil, fmt.Errorf("signing the manifest: %w", err)
 	}
-	return Pack(f)
+	return manifest, nil
 }
 
 // Manifest returns the signed manifest of a period that came from a bundle; nil for one that was closed here.
