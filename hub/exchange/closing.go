@@ -41,11 +41,12 @@ type closing struct {
 
 // PeriodOrder is one step of closing a period.
 type PeriodOrder struct {
-	Do         string `json:"do"` // close, dispute, decide, confirm, lapse, finalise, exit, post, show, list, bundle, adopt
+	Do         string `json:"do"` // close, dispute, decide, confirm, lapse, finalise, exit, post, show, list, bundle, balance, adopt
 	Period     string `json:"period,omitempty"`
 	Day        string `json:"day,omitempty"` // close: the last day that counts; default today
 	Obligation string `json:"obligation,omitempty"`
 	Node       string `json:"node,omitempty"`
+	Unit       string `json:"unit,omitempty"` // balance: of one unit alone
 	Outcome    string `json:"outcome,omitempty"`
 	Reason     string `json:"reason,omitempty"`
 	File       string `json:"file,omitempty"`
@@ -115,6 +116,8 @@ func (x *Exchange) period(ctx context.Context, o PeriodOrder, now time.Time) (An
 		return x.showPeriod(ctx, o.Period)
 	case "bundle":
 		return x.writeBundle(ctx, o)
+	case "balance":
+		return x.proveBalance(ctx, o)
 	case "adopt":
 		return x.adopt(ctx, o.File)
 	case "close":
@@ -167,7 +170,7 @@ func stepsOf(c *audit.Closing, o PeriodOrder, now int64) ([]audit.Step, audit.Fi
 		}
 		return []audit.Step{s, {Do: audit.DoPropose, At: now}}, audit.Files{notesPrefix + s.Note: note}, nil
 	}
-	return nil, nil, fmt.Errorf("period %.40q: want close, dispute, decide, confirm, lapse, finalise, exit, post, show, list, bundle or adopt", o.Do)
+	return nil, nil, fmt.Errorf("period %.40q: want close, dispute, decide, confirm, lapse, finalise, exit, post, show, list, bundle, balance or adopt", o.Do)
 }
 
 // step takes one step on a copy, stores it in one transaction and only then believes it. A proposal is passed over while the
@@ -380,12 +383,9 @@ func (x *Exchange) listPeriods(ctx context.Context) (Answer, error) {
 }
 
 func (x *Exchange) showPeriod(ctx context.Context, name string) (Answer, error) {
-	c := x.closing.last
-	if c == nil || c.Name != name {
-		var err error
-		if c, err = x.readPeriod(ctx, name); err != nil {
-			return Answer{}, err
-		}
+	c, err := x.named(ctx, name)
+	if err != nil {
+		return Answer{}, err
 	}
 	return Answer{Periods: []PeriodState{describe(c, true)}}, nil
 }
@@ -419,14 +419,48 @@ func describe(c *audit.Closing, whole bool) PeriodState {
 
 // bundle packs a posted period.
 func (x *Exchange) bundle(ctx context.Context, name string) ([]byte, error) {
-	c := x.closing.last
-	if c == nil || c.Name != name {
-		var err error
-		if c, err = x.readPeriod(ctx, name); err != nil {
-			return nil, err
-		}
+	c, err := x.named(ctx, name)
+	if err != nil {
+		return nil, err
 	}
 	return x.bundleOf(c)
+}
+
+// named is the newest period as it stands, or an older one read back and proven.
+func (x *Exchange) named(ctx context.Context, name string) (*audit.Closing, error) {
+	if c := x.closing.last; c != nil && c.Name == name {
+		return c, nil
+	}
+	return x.readPeriod(ctx, name)
+}
+
+// proveBalance writes what one house keeps of a posted period to show its own balance by.
+func (x *Exchange) proveBalance(ctx context.Context, o PeriodOrder) (Answer, error) {
+	c, err := x.named(ctx, o.Period)
+	if err != nil {
+		return Answer{}, err
+	}
+	sign, err := x.signerOf(c)
+	if err != nil {
+		return Answer{}, err
+	}
+	text, err := c.Prove(o.Node, o.Unit, sign)
+	if err != nil {
+		return Answer{}, err
+	}
+	r := audit.VerifyBalance(text, c.Network.Operator)
+	if !r.OK {
+		return Answer{}, fmt.Errorf("our own proof of balance does not verify: %w", r.Difference)
+	}
+	r.Pinned = false // whose key it is, is for the reader of the file to say
+	a := Answer{Balance: &r}
+	if o.File != "" {
+		if err := pki.WriteFile(o.File, text, 0o644); err != nil {
+			return Answer{}, err
+		}
+		a.Files = []string{o.File}
+	}
+	return a, nil
 }
 
 func (x *Exchange) writeBundle(ctx context.Context, o PeriodOrder) (Answer, error) {

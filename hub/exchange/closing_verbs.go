@@ -1,6 +1,7 @@
 package exchange
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -40,13 +41,16 @@ func periodOrder(do string, plain int) request {
 			})
 		case "bundle":
 			f.StringVar(&o.File, "out", "", "`FILE` to write")
+		case "balance":
+			f.StringVar(&o.Unit, "unit", "", "in this `UNIT` alone; default: in every unit")
+			f.StringVar(&o.File, "out", "", "`FILE` to write, which proves the balance for itself: hub verify FILE")
 		}
 		return plain, func(args []string) (Order, error) {
 			if plain > 0 {
 				o.Period = args[0]
 			}
 			switch {
-			case do == "exit":
+			case do == "exit", do == "balance":
 				o.Node = args[1]
 			case plain > 1:
 				o.Obligation = args[1]
@@ -146,9 +150,9 @@ func bundleArgs(args []string) (files []string, operator string, asJSON bool, er
 	return files, operator, asJSON, err
 }
 
-// verifyBundles checks bundles, the first one first, with nothing but their own bytes and the operator's key, when one is
-// given. It opens no state directory.
-func verifyBundles(s command.Streams, files []string, operator string, asJSON bool) int {
+// verifyFiles checks bundles, the first one first, and proofs of balance, with nothing but their own bytes and the operator's
+// key, when one is given. It opens no state directory.
+func verifyFiles(s command.Streams, files []string, operator string, asJSON bool) int {
 	if operator != "" {
 		var err error
 		if operator, err = operatorKey(operator); err != nil {
@@ -157,9 +161,24 @@ func verifyBundles(s command.Streams, files []string, operator string, asJSON bo
 	}
 	code := command.OK
 	var previous *audit.Closing
-	for i, file := range files {
-		c, r := verifyBundle(file, operator)
-		if r.OK && i > 0 {
+	for _, file := range files {
+		b, err := readFile(file)
+		if err == nil && bytes.HasPrefix(b, []byte(audit.BalanceTitle)) {
+			r := audit.VerifyBalance(b, operator)
+			if !r.OK {
+				code = command.Failed
+			}
+			printBalance(s.Out, file, &r, asJSON)
+			continue
+		}
+		var c *audit.Closing
+		r := audit.Report{}
+		if err != nil {
+			r.Difference = &audit.Difference{File: file, What: err.Error()}
+		} else {
+			c, r = audit.VerifyBy(b, operator)
+		}
+		if r.OK && previous != nil {
 			if err := c.Follows(previous); err != nil {
 				r.OK = false
 				if !errors.As(err, &r.Difference) {
@@ -171,8 +190,7 @@ func verifyBundles(s command.Streams, files []string, operator string, asJSON bo
 			code = command.Failed
 		}
 		printReport(s.Out, file, &r, asJSON)
-		previous = c
-		if c == nil {
+		if previous = c; c == nil {
 			break
 		}
 	}
@@ -195,17 +213,14 @@ func operatorKey(given string) (string, error) {
 	return key, nil
 }
 
-func verifyBundle(file, operator string) (*audit.Closing, audit.Report) {
+// readFile reads what is to be verified, and no more than the largest bundle has.
+func readFile(file string) ([]byte, error) {
 	f, err := os.Open(file)
 	if err != nil {
-		return nil, audit.Report{Difference: &audit.Difference{File: file, What: err.Error()}}
+		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, audit.MaxBundle+1))
-	if err != nil {
-		return nil, audit.Report{Difference: &audit.Difference{File: file, What: err.Error()}}
-	}
-	return audit.VerifyBy(b, operator)
+	return io.ReadAll(io.LimitReader(f, audit.MaxBundle+1))
 }
 
 // keyID is the part of a verifier key that signature lines carry; the name before it may hold anything but a plus sign.
@@ -213,6 +228,45 @@ func keyID(vkey string) string {
 	_, rest, _ := strings.Cut(vkey, "+")
 	id, _, _ := strings.Cut(rest, "+")
 	return id
+}
+
+// printBalance tells a house what stood on its accounts.
+func printBalance(w io.Writer, file string, r *audit.BalanceReport, asJSON bool) {
+	if asJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		if err := e.Encode(r); err != nil {
+			fmt.Fprintln(w, err)
+		}
+		return
+	}
+	if !r.OK {
+		fmt.Fprintf(w, "NOT VERIFIED: %s: %v\n", file, r.Difference)
+		return
+	}
+	fmt.Fprintf(w, "verified: what stood on the accounts of %s when period %s of %s was sealed\n", r.Node, r.Period, r.Network)
+	printAccounts(w, r)
+	printKey(w, r.Pinned, r.Operator, "file")
+}
+
+// printAccounts tells each balance in words: a due account says who owes whom.
+func printAccounts(w io.Writer, r *audit.BalanceReport) {
+	for _, b := range r.Balances {
+		other, due := strings.CutPrefix(b.Account, r.Network+"/"+r.Node+"/~due/")
+		switch {
+		case !due && b.Account == r.Network+"/"+r.Node:
+			fmt.Fprintf(w, "  has %d %s with the pool\n", b.Balance, b.Unit)
+		case !due:
+			fmt.Fprintf(w, "  has %d %s on %s\n", b.Balance, b.Unit, b.Account)
+		case b.Balance < 0:
+			fmt.Fprintf(w, "  owes %s %d %s\n", other, -b.Balance, b.Unit)
+		case b.Balance > 0:
+			fmt.Fprintf(w, "  is owed %d %s by %s\n", b.Balance, b.Unit, other)
+		default:
+			fmt.Fprintf(w, "  is even with %s in %s\n", other, b.Unit)
+		}
+	}
+	fmt.Fprintf(w, "  seal %s over %d accounts of the whole network\n", r.Seal, r.Accounts)
 }
 
 func printReport(w io.Writer, file string, r *audit.Report, asJSON bool) {
@@ -235,10 +289,15 @@ func printReport(w io.Writer, file string, r *audit.Report, asJSON bool) {
 		fmt.Fprintf(w, "  opens with the seal of %s; give both bundles to prove that too\n", r.Follows)
 	}
 	fmt.Fprintf(w, "  policy %s\n", r.Policy)
-	if r.Pinned {
-		fmt.Fprintf(w, "  signed by the operator's key that you gave, id %s\n", keyID(r.Operator))
+	printKey(w, r.Pinned, r.Operator, "bundle")
+}
+
+// printKey says what everything rests on.
+func printKey(w io.Writer, pinned bool, operator, from string) {
+	if pinned {
+		fmt.Fprintf(w, "  signed by the operator's key that you gave, id %s\n", keyID(operator))
 		return
 	}
-	fmt.Fprintf(w, "  NOT PINNED: the operator's key, id %s, was taken from the bundle itself, and everything rests on it.\n"+
-		"  Compare it with the one your house was given, or verify with --operator KEY:\n  %s\n", keyID(r.Operator), r.Operator)
+	fmt.Fprintf(w, "  NOT PINNED: the operator's key, id %s, was taken from the %s itself, and everything rests on it.\n"+
+		"  Compare it with the one your house was given, or verify with --operator KEY:\n  %s\n", keyID(operator), from, operator)
 }

@@ -25,7 +25,7 @@ func Program(version string) command.Program {
 	return command.Program{Name: "hub", About: "collects, co-signs, shows and exports the network's journals (version " + version + ")", Verbs: []command.Verb{
 		{Name: "run", Args: at + " [--log text|json]", Help: "work until told to stop", Run: runVerb(version)},
 		{Name: "status", Args: at + " [--json]", Help: "the health of the running hub", Run: statusVerb},
-		{Name: "verify", Args: "[BUNDLE...] | " + at + " [--json]", Help: "recompute every root, receipt, commitment and projection, or, of bundles, everything that they say; name the first difference", Run: verifyVerb},
+		{Name: "verify", Args: "[BUNDLE...] | " + at + " [--json]", Help: "recompute every root, receipt, commitment and projection, or, of bundles and proofs of balance, everything that they say; name the first difference", Run: verifyVerb},
 		{Name: "export", Args: at, Help: "every leaf with its proof state, as JSON lines", Run: exportVerb},
 		{Name: "books", Args: at + " [--format ledger|beancount|csv|balances|jsonl|valueflows]", Help: "the whole book of the posted periods, for another accounting program", Run: booksVerb},
 		{Name: "report", Args: at + " PERIOD [--out DIR] [--json] [--from DIR]", Help: "the public report of a posted period, which names nobody; published once, then the same for ever", Run: reportVerb},
@@ -53,6 +53,7 @@ func Program(version string) command.Program {
 		{Name: "period exit", Args: at + " PERIOD NODE [--choice \"OBLIGATION REMAINDER NODE,NODE [DATE]\"]...", Help: "let a node go with this period, once it is final: what it has left over is answered or frozen", Run: orderVerb("period exit", periodOrder("exit", 2))},
 		{Name: "period post", Args: at + " PERIOD", Help: "book it and seal the balances", Run: orderVerb("period post", periodOrder("post", 1))},
 		{Name: "period bundle", Args: at + " PERIOD --out FILE", Help: "write the audit bundle of a posted period", Run: orderVerb("period bundle", periodOrder("bundle", 1))},
+		{Name: "period balance", Args: at + " PERIOD NODE [--unit UNIT] [--out FILE] [--json]", Help: "what stood on a house's accounts under the seal of a posted period; FILE is the house's own proof of it", Run: orderVerb("period balance", periodOrder("balance", 2))},
 		{Name: "period adopt", Args: at + " FILE", Help: "take a period over from its bundle, on a hub that starts anew", Run: orderVerb("period adopt", periodOrder("adopt", 1))},
 		{Name: "advice", Args: at + " [--json]", Help: "what would balance the houses now, with the reason for each line", Run: orderVerb("advice", adviceOrder("list"))},
 		{Name: "advice accept", Args: at + " ID [--quantity N]", Help: "sign a commitment to a line of advice", Run: orderVerb("advice accept", adviceOrder("accept"))},
@@ -190,6 +191,10 @@ func printAnswer(w io.Writer, a Answer, asJSON bool) {
 	}
 	for i := range a.Periods {
 		a.Periods[i].print(w)
+	}
+	if a.Balance != nil {
+		fmt.Fprintf(w, "%s, when period %s was sealed:\n", a.Balance.Node, a.Balance.Period)
+		printAccounts(w, a.Balance)
 	}
 	if a.Advice != nil {
 		printAdvice(w, a.Advice)

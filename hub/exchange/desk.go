@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"kith/hub/advice"
+	"kith/hub/audit"
 	"kith/hub/registry"
 	"kith/hub/store"
 	"kith/internal/access"
@@ -63,7 +64,8 @@ type Answer struct {
 	Report    *Verification       `json:"report,omitempty"`
 	Error     string              `json:"error,omitempty"`
 
-	Commitments []CommitmentState `json:"commitments,omitempty"`
+	Commitments []CommitmentState    `json:"commitments,omitempty"`
+	Balance     *audit.BalanceReport `json:"balance,omitempty"`
 }
 
 // Issue is one new roster version.

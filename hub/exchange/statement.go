@@ -381,14 +381,24 @@ func (w *statement) account(path string) string {
 
 // bundleOf packs a posted period. The same period has the same bytes at any time and on any machine.
 func (x *Exchange) bundleOf(c *audit.Closing) ([]byte, error) {
+	sign, err := x.signerOf(c)
+	if err != nil {
+		return nil, err
+	}
+	return c.Bundle(sign)
+}
+
+// signerOf is what signs the manifest of a period: this hub's operator, or who closed it where it was adopted from.
+func (x *Exchange) signerOf(c *audit.Closing) (audit.Sign, error) {
+	if c.Manifest() != nil {
+		return func(string) ([]byte, error) { return c.Manifest(), nil }, nil // adopted: it is signed already
+	}
 	sign, vkey, err := x.operator()
 	if err != nil {
 		return nil, err
 	}
-	if c.Manifest() != nil {
-		sign = func(string) ([]byte, error) { return c.Manifest(), nil } // adopted: it is signed already
-	} else if vkey != c.Network.Operator {
+	if vkey != c.Network.Operator {
 		return nil, fmt.Errorf("period %s was closed with another operator's key; its bundle is to be had where it was closed", c.Name)
 	}
-	return c.Bundle(sign)
+	return sign, nil
 }

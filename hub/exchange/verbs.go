@@ -106,7 +106,7 @@ func verifyVerb(ctx context.Context, s command.Streams, args []string) int {
 			fmt.Fprintf(s.Err, "hub verify: %v\n", err)
 			return command.Usage
 		}
-		return verifyBundles(s, bundles, operator, asJSON)
+		return verifyFiles(s, bundles, operator, asJSON)
 	}
 	return report(ctx, s, "verify", args, Order{Verify: true})
 }
