@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Verifies the audit bundle of a closed period, in another language than the hub's.
 
-    python3 verify_bundle.py [--operator VKEY] [--json] [--apart] BUNDLE.tar...
+    python3 verify_bundle.py [--operator VKEY] [--json] [--apart] FILE...
 
 Several bundles: the oldest first; each must open with what the one before closed with. With --apart each is looked at for
-itself, and the next one also when one differs. Written from docs/FORMATS.md alone
+itself, and the next one also when one differs. A FILE may be a proof of balance, too. Written from docs/FORMATS.md alone
 ("Audit bundle"), with nothing but the standard library. Prints what was proven, or with --json the objects that
 `hub verify BUNDLE... --json` prints, and exits 0; else names the first file and line that differ, and exits 1.
 """
@@ -1373,6 +1373,98 @@ class Bundle:
         return out | {"asides": len(self.listed), "copies": list(self.listed.values()).count("nonce-used")}
 
 
+# --- a proof of balance -------------------------------------------------------------------------------------------------
+
+MAX_PROOF, MAX_PROOF_LINE, MAX_ACCOUNTS, MAX_PATH = 2**26, 2047, 2**24, 24
+PROOF = b"kith-balance v1"
+
+
+def leads_to(root, size, index, leaf, path):
+    """Whether a leaf is the index-th of a tree of that size and root: RFC 9162, section 2.1.3.2."""
+    last, h = size - 1, leaf_hash(leaf)
+    for sibling in path:
+        if last == 0:
+            return False
+        if index & 1 or index == last:
+            h = inner_hash(sibling, h)
+            while index and not index & 1:
+                index, last = index >> 1, last >> 1
+        else:
+            h = inner_hash(h, sibling)
+        index, last = index >> 1, last >> 1
+    return last == 0 and h == root
+
+
+class Proof:
+    """What one house keeps of a closed period: its balances, the way from each to the seal, and the manifest that signs it."""
+
+    def __init__(self, b, pin=None):
+        need(len(b) <= MAX_PROOF, f"a proof of {len(b)} bytes")
+        self.pin, self.rows = pin, []
+        with Lines("the proof of balance", b) as r:
+            self.read(r)
+            self.check_manifest(r, b"".join(line + b"\n" for line in r.lines[r.at:]))
+            for i, (index, line, path) in enumerate(self.leaves):
+                r.at = 8 + 2 * i
+                need(leads_to(bytes.fromhex(self.seal), self.count, index, line.encode() + b"\n", path), "it does not lead to the seal")
+
+    def read(self, r):
+        def take(pattern, what):
+            need(r.at == len(r.lines) or len(r.lines[r.at]) <= MAX_PROOF_LINE, f"a line of more than {MAX_PROOF_LINE} bytes")
+            return r.take(pattern, what)
+
+        take(PROOF.decode(), PROOF.decode())
+        self.network, = take(f"network ({ID})", "network ID")
+        self.period, = take(f"period ({ID})", "period NAME")
+        self.node, = take(f"node ({ID})", "node ID")
+        self.operator_vkey, = take(f"operator ({VKEY})", "operator VKEY")
+        self.operator = key_of(self.operator_vkey)
+        need((self.operator.name, self.operator.kind) == (f"{self.network}/operator", 1), "no key of this network's operator")
+        need(self.pin in (None, self.operator_vkey), f"the operator's key is {self.operator_vkey}, not {self.pin}")
+        self.count = number(take(f"accounts ({NUMBER})", "accounts COUNT")[0], MAX_ACCOUNTS, 1)
+        self.seal, = take(f"seal ({HEX})", "seal ROOT")
+        self.leaves, path = [], rf"{self.network}/{self.node}(?:/~?{ID}){{0,2}}"
+        while not (g := r.maybe(f"end ({NUMBER})")):
+            index, line = take(f"account ({NUMBER}) ({path} (?:{ID}) (?:{NUMBER}) (?:{NUMBER}) 0 0 (?:{SIGNED}))", "account INDEX LINE, or end")
+            index = number(index, self.count - 1)
+            need(not self.leaves or self.leaves[-1][0] < index, "accounts are not ascending")
+            account, unit, debits, credits, _, _, balance = line.split(" ")
+            debits, credits = number(debits, MAX_BOOK_SUM), number(credits, MAX_BOOK_SUM)
+            need(int(balance) == credits - debits, "the balance is not what is left")
+            self.rows.append({"account": account, "unit": unit, "debits": debits, "credits": credits, "balance": credits - debits})
+            hashes, = take(f"path((?: {HEX}){{0,{MAX_PATH}}})", "path HASH...")
+            self.leaves.append((index, line, [bytes.fromhex(h) for h in hashes.split()]))
+        need(self.leaves and g[0] == str(len(self.leaves)), f"there are {len(self.leaves)} accounts")
+
+    def check_manifest(self, r, manifest):
+        open_note(manifest, self.operator)
+        r.take("kith-bundle v1", "kith-bundle v1")
+        for line in f"network {self.network}", f"period {self.period}":
+            r.take(line, line)
+        r.take(f"statement {HEX}", "statement HASH")
+        r.take(f"seal {self.seal}", f"seal {self.seal}")
+        seal = f"kith-ledger-seal v1\nperiod {self.period}\naccounts {self.count}\nroot {self.seal}\n".encode()
+        names = []
+        while g := r.maybe(f"file ({HEX}) ({NUMBER}) ([A-Za-z0-9./-]{{1,100}})"):
+            digest, size, name = g
+            need(".." not in name and name[0] != "/" != name[-1], "not the name of a file")
+            names.append(name)
+            need(ascending(names[-2:]), "files are not ascending")
+            need(name != "ledger/seal.txt" or (digest, size) == (sha256(seal).hex(), str(len(seal))), "the seal is another one")
+        need("ledger/seal.txt" in names, "it names no ledger/seal.txt")
+        need(r.lines[r.at] == b"", "not a line of a manifest")
+
+    def report(self):
+        return {"ok": True, "network": self.network, "period": self.period, "node": self.node, "operator": self.operator_vkey,
+                "pinned": self.pin is not None, "seal": self.seal, "accounts": self.count, "balances": self.rows}
+
+    def tell(self, path):
+        print(f"verified: {path}: balances of {self.node} in period {self.period} of {self.network}, seal {self.seal}, "
+              f"operator {self.operator_vkey}")
+        for row in self.rows:
+            print("  %(account)s %(balance)d %(unit)s" % row)
+
+
 STEPS = {  # do -> its keys
     "draw": {"period"},
     "propose": {"at"},
@@ -1421,10 +1513,13 @@ def read_choice(c):
 
 
 def check(path, pin, before):
-    """A verified bundle, or a difference and where it is."""
+    """A verified bundle or proof of balance, or a difference and where it is."""
     try:
         with open(path, "rb") as f:
-            b = Bundle(read_archive(f.read()), pin, before)
+            content = f.read()
+        if content.startswith(PROOF):
+            return Proof(content, pin), None
+        b = Bundle(read_archive(content), pin, before)
         b.verify()
         return b, None
     except Difference as e:
@@ -1438,6 +1533,8 @@ def tell(path, b, e, as_json):
         print(json.dumps(b.report()))
     elif e:
         print(f"NOT VERIFIED: {path}: {e}")
+    elif isinstance(b, Proof):
+        b.tell(path)
     else:
         r = b.report()
         print(f"verified: {path}: period {r['period']} of {r['network']}, {r['journals']} journals, {r['shown']} leaves shown, "
@@ -1447,20 +1544,21 @@ def tell(path, b, e, as_json):
 
 
 def main():
-    args = argparse.ArgumentParser(description="Verifies the audit bundles of closed periods.")
+    args = argparse.ArgumentParser(description="Verifies the audit bundles of closed periods, and proofs of balance.")
     args.add_argument("--operator", metavar="VKEY", help="the operator's verifier key, as your house was given it")
     args.add_argument("--json", action="store_true")
     args.add_argument("--apart", action="store_true", help="each bundle for itself")
-    args.add_argument("bundles", nargs="+", metavar="BUNDLE.tar")
+    args.add_argument("files", nargs="+", metavar="FILE")
     args = args.parse_args()
     before, code = None, 0
-    for path in args.bundles:
+    for path in args.files:
         b, e = check(path, args.operator, before)
         tell(path, b, e, args.json)
         code = code or int(e is not None)
         if e and not args.apart:
             break
-        before = None if args.apart else b
+        if not isinstance(b, Proof):
+            before = None if args.apart else b
     return code
 
 
