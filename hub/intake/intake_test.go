@@ -153,20 +153,42 @@ func TestBadLinesAndUnknownKindsDoNotStopTheStream(t *testing.T) {
 	a.taps(t, 1)
 	a.put(t, []byte(`{"not":"a leaf"}`), wire.Private{})
 	a.put(t, bytes.Repeat([]byte("x"), event.MaxLeaf+1), wire.Private{})
-	a.put(t, a.lines[0], wire.Private{}) // the leaf of another index
+	// A leaf of another place, each wrong in one word only.
+	for _, move := range []func(*event.Leaf){
+		func(l *event.Leaf) { l.Index = 0 },
+		func(l *event.Leaf) { l.Network = "weed" },
+		func(l *event.Leaf) { l.Node = "oaxaca" },
+		func(l *event.Leaf) { l.Edge = "back" },
+		func(l *event.Leaf) { l.Epoch[15]++ },
+	} {
+		l, err := event.Parse(a.lines[0])
+		must(t, err)
+		l.Index = uint64(len(a.lines))
+		move(&l)
+		line, err := l.Encode()
+		must(t, err)
+		a.put(t, line, wire.Private{})
+	}
 	a.write(t, "later-kind", `{"x":1}`, nil)
 	a.taps(t, 1)
-	if r := one[*wire.Receipt](t, s.tell("front", a.batch(0, 6))); r.Size != 6 {
+	n := len(a.lines)
+	if r := one[*wire.Receipt](t, s.tell("front", a.batch(0, n))); r.Size != uint64(n) {
 		t.Fatalf("receipt %+v", r)
 	}
 	acc := s.store.accepted[0]
-	for i, kind := range []event.Kind{event.KindTap, "", "", "", "later-kind", event.KindTap} {
-		if acc.Leaves[i].Kind != kind || acc.Leaves[i].Index != uint64(i) {
+	for i, kind := range []event.Kind{event.KindTap, "", "", "", "", "", "", "", "later-kind", event.KindTap} {
+		if l := acc.Leaves[i]; l.Kind != kind || l.Index != uint64(i) || l.Network != "seed" || l.Node != "lisbon" || l.Edge != "front" || l.Epoch != a.epoch {
 			t.Errorf("leaf %d: %+v", i, acc.Leaves[i])
 		}
 	}
-	if bad := s.store.evidence(EvidenceLeaf); len(bad) != 3 || len(bad[1].Bytes) != event.MaxLeaf {
-		t.Errorf("evidence %+v", bad)
+	bad := s.store.evidence(EvidenceLeaf)
+	if len(bad) != 7 || len(bad[1].Bytes) != event.MaxLeaf {
+		t.Fatalf("%d lines are evidence, want 7; the long one keeps %d bytes", len(bad), len(bad[1].Bytes))
+	}
+	for i, calls := range []string{"front " + a.epoch.String() + " 0", "weed/", "seed/oaxaca/", "/back ", event.Epoch{1, 15: 1}.String()} {
+		if e := bad[2+i]; e.Index != uint64(3+i) || !strings.Contains(e.Why, "it calls itself ") || !strings.Contains(e.Why, calls) {
+			t.Errorf("leaf %d: %q, want that it names %q", 3+i, e.Why, calls)
+		}
 	}
 }
 
@@ -176,7 +198,9 @@ func TestAPrivatePartMustFitItsCommitmentAndIsNotKeptAsEvidence(t *testing.T) {
 	a.taps(t, 2)
 	a.write(t, event.KindDoor, `{"door":"front","state":"opened"}`, nil)
 	b := a.batch(0, 3)
-	b.Private = []wire.Private{b.Private[0], {Salt: b.Private[1].Salt, Bytes: []byte(`{"member":"somebody-else"}`)}, {Bytes: []byte(`{"member":"smuggled"}`)}}
+	// Right in everything but the commitment: the time lies in its leaf's hour, and the salt is the leaf's own.
+	other := fmt.Appendf(nil, `{"at":%d,"mono":5,"member":"somebody-else"}`, tapped+1)
+	b.Private = []wire.Private{b.Private[0], {Salt: b.Private[1].Salt, Bytes: other}, {Bytes: []byte(`{"member":"smuggled"}`)}}
 	if r := one[*wire.Receipt](t, s.tell("front", b)); r.Size != 3 {
 		t.Fatalf("receipt %+v", r)
 	}
@@ -187,8 +211,11 @@ func TestAPrivatePartMustFitItsCommitmentAndIsNotKeptAsEvidence(t *testing.T) {
 	if len(bad) != 2 {
 		t.Fatalf("evidence %+v", bad)
 	}
-	for _, e := range bad {
-		if len(e.Bytes) != 32 || bytes.Contains(e.Bytes, []byte("member")) {
+	for i, why := range []string{"the leaf commits to another part", "the leaf has no commitment"} {
+		if e := bad[i]; e.Index != uint64(1+i) || e.Why != why {
+			t.Errorf("leaf %d: %q, want %q", e.Index, e.Why, why)
+		}
+		if e := bad[i]; len(e.Bytes) != 32 || bytes.Contains(e.Bytes, []byte("member")) {
 			t.Errorf("evidence holds the private part: %q", e.Bytes)
 		}
 	}
@@ -389,7 +416,16 @@ func TestForgedSignaturesAndForeignOriginsAreRefused(t *testing.T) {
 	wrongSize.Checkpoint = a.head(1)
 	foreign := a.batch(0, 2)
 	foreign.Checkpoint = b.head(2)
-	for name, m := range map[string]wire.Up{"forged": forged, "size": wrongSize, "foreign": foreign} {
+	// The edge's own key, over the very tree that is sent, for another log.
+	elsewhere := func(network, node string, epoch event.Epoch) wire.Up {
+		m := a.batch(0, 2)
+		text, err := note.Sign(&note.Note{Text: wire.Checkpoint{Origin: wire.Origin(network, node, "front", epoch), Size: 2, Root: a.root(2)}.Text()}, a.signer)
+		must(t, err)
+		m.Checkpoint = text
+		return m
+	}
+	for name, m := range map[string]wire.Up{"forged": forged, "size": wrongSize, "foreign": foreign,
+		"network": elsewhere("weed", "lisbon", a.epoch), "node": elsewhere("seed", "oaxaca", a.epoch), "epoch": elsewhere("seed", "lisbon", event.Epoch{9})} {
 		before := s.in.Stats.Refused.Load()
 		if got := s.tell("front", m); len(got) != 0 || s.in.Stats.Refused.Load() != before+1 {
 			t.Errorf("%s: answers %+v", name, got)
