@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,16 +49,16 @@ func TestAFullDiskStoresNothingAndHealsByItself(t *testing.T) {
 	}
 }
 
-// TestARealFullDisk needs a small file system of its own, which only root can make.
+// It needs a small file system of its own, which only root can make, and not in every container.
 func TestARealFullDiskRefusesCleanlyAndHeals(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("SKIP: root missing, cannot mount a 4 MiB tmpfs to fill")
-	}
 	dir := t.TempDir()
-	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", dir).CombinedOutput(); err != nil {
-		t.Skipf("SKIP: mount missing its rights: %v %s", err, out)
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700,size=4m"); err != nil {
+		if os.Getenv("KITH_PEERS") == "required" && os.Geteuid() == 0 {
+			t.Fatalf("mounting a small disk, and KITH_PEERS=required: %v", err)
+		}
+		t.Skipf("SKIP: may not mount a small disk here (%v); a full disk is tested with a full database only", err)
 	}
-	t.Cleanup(func() { exec.Command("umount", dir).Run() })
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
 	s := open(t, filepath.Join(dir, "hub"))
 	t.Cleanup(func() { s.Close() }) // before the unmount
 	ballast := filepath.Join(dir, "ballast")
