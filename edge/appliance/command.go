@@ -3,12 +3,9 @@ package appliance
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"net/http"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -16,17 +13,15 @@ import (
 	"kith/internal/health"
 	"kith/internal/journal"
 	"kith/internal/pki"
-	"kith/internal/settings"
 )
 
 // Names and limits of what a run leaves in its state directory.
 const (
 	addrFile     = "listen"                // where the pages of the running edge are
 	lastGoodFile = "config.last-good.yaml" // the configuration of the last good start
-	DefaultPages = "127.0.0.1:8081"        // of a run whose configuration cannot be read
+	DefaultPages = "127.0.0.1:8081"        // of a run whose configuration cannot be read; any free port if it is taken
 	statusLimit  = 1 << 20                 // bytes of a status answer
 	statusWait   = 5 * time.Second         // for a running edge to answer
-	configEvery  = 2 * time.Second         // between two looks at a broken configuration
 )
 
 // Program is the command line of the edge.
@@ -74,82 +69,21 @@ func runVerb(version string) func(context.Context, command.Streams, []string) in
 		}
 		boundMemory()
 		log := logger(s.Err, p)
-		cfg, trouble := settle(ctx, p, log)
-		if ctx.Err() != nil {
+		a, err := begin(ctx, p, Options{StateDir: p.state, Version: version, Log: log})
+		switch {
+		case err != nil && ctx.Err() != nil: // told to stop before it had begun
 			return command.OK
-		}
-		a, err := Open(ctx, cfg, Options{StateDir: p.state, Version: version, Log: log})
-		if err != nil {
+		case err != nil:
 			return command.Fail(s, "edge run", err)
-		}
-		if trouble != nil {
-			a.health.configuration(trouble)
 		}
 		if err := pki.WriteFile(filepath.Join(p.state, addrFile), []byte(a.Addr()+"\n"), 0o600); err != nil {
 			log.Warn("the address of the pages was not written down; edge status will not find it", "err", err)
 		}
-		fmt.Fprintf(s.Out, "edge %s of %s is running; health at http://%s/health, kiosk at http://%s/kiosk\n", cfg.Edge, cfg.Node, a.Addr(), a.Addr())
+		fmt.Fprintf(s.Out, "edge %s of %s is running; health at http://%s/health, kiosk at http://%s/kiosk\n", a.cfg.Edge, a.cfg.Node, a.Addr(), a.Addr())
 		if err := a.Run(ctx); err != nil {
 			return command.Fail(s, "edge run", err)
 		}
 		return command.OK
-	}
-}
-
-// settle finds a configuration to run on: the file; else, saying so, the last good one; else it shows a page with what
-// is wrong and waits until the file is mended. A door never depends on the newest edit being right.
-func settle(ctx context.Context, p place, log *slog.Logger) (Config, error) {
-	good := filepath.Join(p.state, lastGoodFile)
-	b, trouble := settings.Read(p.config)
-	if trouble == nil {
-		cfg, err := Decode(p.config, b)
-		if err == nil {
-			if err := os.MkdirAll(p.state, 0o700); err == nil {
-				err = pki.WriteFile(good, b, 0o600)
-				if err != nil {
-					log.Warn("the good configuration was not kept", "err", err)
-				}
-			}
-			return cfg, nil
-		}
-		trouble = err
-	}
-	log.Error("configuration cannot be used", "err", trouble)
-	if b, err := settings.Read(good); err == nil {
-		// Decoded under the name of the file it came from, so that relative paths mean the same.
-		if cfg, err := Decode(p.config, b); err == nil {
-			log.Error("running on the last good configuration", "file", good)
-			return cfg, trouble
-		}
-	}
-	cfg, err := waitForConfig(ctx, p, trouble, log)
-	if err != nil {
-		return Config{}, err
-	}
-	return cfg, nil
-}
-
-// waitForConfig shows what is wrong until it is right or ctx ends.
-func waitForConfig(ctx context.Context, p place, trouble error, log *slog.Logger) (Config, error) {
-	notice := &http.Server{Addr: DefaultPages, Handler: brokenPage(trouble), ReadHeaderTimeout: statusWait}
-	go func() {
-		if err := notice.ListenAndServe(); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			log.Error("the page that says so could not be started", "err", err)
-		}
-	}()
-	defer notice.Close()
-	log.Error("nothing runs until the configuration is mended; it is read again every 2 s", "page", "http://"+DefaultPages)
-	tick := time.NewTicker(configEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return Config{}, ctx.Err()
-		case <-tick.C:
-			if cfg, err := Load(p.config); err == nil {
-				return cfg, nil
-			}
-		}
 	}
 }
 

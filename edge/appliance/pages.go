@@ -260,12 +260,12 @@ func (a *Appliance) measure(m *health.Metrics) {
 	count("kith_opened_before_durable", "Doors opened before their record was durable.", sum(func(id string) uint64 { return a.gates[id].Stats.BeforeDurable.Load() }))
 }
 
-// brokenPage says what is wrong with the configuration where a browser looks for the edge.
-func brokenPage(trouble error) http.Handler {
+// brokenPage says what is wrong with the configuration as it stands.
+func brokenPage(trouble func() error) http.Handler {
 	return localOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		w.WriteHeader(http.StatusServiceUnavailable)
 		fmt.Fprintf(w, "This edge is not running.\n\nIts configuration cannot be used:\n\n  %s\n\nMend the file; it is read again every 2 seconds.\n",
-			strings.ReplaceAll(trouble.Error(), "; ", "\n  "))
+			strings.ReplaceAll(trouble().Error(), "; ", "\n  "))
 	}))
 }
