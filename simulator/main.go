@@ -7,7 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	_ "time/tzdata" // the demo's houses stand in three time zones
+	_ "time/tzdata" // the demo's houses stand in five time zones
 
 	"kith/internal/command"
 	"kith/simulator/board"
@@ -33,11 +33,9 @@ func verb(run func(context.Context, []string, command.Streams) int) func(context
 
 func program() command.Program {
 	return command.Program{Name: "simulator", About: "a network on one machine (version " + version + ")", Verbs: []command.Verb{
-		{Name: "demo", Args: "[--for DURATION] [--dir DIR] [--seed N] [--listen HOST:PORT] [--close] [--bundle FILE] [-v]", Help: "a hub, three houses, sixty people, alive; prints the page's address; closes the week at the end if told", Run: demo.Command},
+		{Name: "demo", Args: "[--for DURATION] [--dir DIR] [--seed N] [--listen HOST:PORT] [--close] [--bundle FILE] [-v]", Help: "a hub, five houses, sixty people, alive; prints the page's address; closes the week at the end if told", Run: demo.Command},
 		{Name: "load", Args: "--bench [--only NAME] [--json] | --edges N --rate R --for DURATION", Help: "every promised figure beside its floor, or a load on a hub", Run: load.Command},
-		{Name: "check", Args: "[--seeds N] [--seed X] [--trace]", Help: "the sync machines of edges and hub under seeded weather", Run: verb(func(ctx context.Context, args []string, s command.Streams) int {
-			return weather.Command(ctx, args, s.In, s.Out, s.Err)
-		})},
+		{Name: "check", Args: "[--seeds N] [--seed X] [--trace | --json]", Help: "the sync machines of edges and hub under seeded weather", Run: weather.Command},
 		{Name: "reader", Args: "--tty PATH [--card FILE]...", Help: "a virtual PN532 on a pseudo-terminal; commands on standard input", Run: verb(func(ctx context.Context, args []string, s command.Streams) int {
 			return chip.ReaderCommand(ctx, args, s.In, s.Out, s.Err)
 		})},

@@ -57,6 +57,12 @@ func Command(ctx context.Context, s command.Streams, args []string) int {
 		}
 	}
 	o.only = split(*only)
+	if !*bench {
+		if err := g.check(); err != nil {
+			fmt.Fprintf(s.Err, "simulator load: %v\n", err)
+			return command.Usage
+		}
+	}
 	if err := inDir(&o, func() error {
 		return profiled(o.profile, func() error {
 			if !*bench {

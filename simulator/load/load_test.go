@@ -97,7 +97,9 @@ func TestTheGeneratorLosesAndDoublesNothing(t *testing.T) {
 	if r.Events != 90 || r.Lost != 0 || r.Doubled != 0 || r.P50 <= 0 || r.P99 < r.P50 {
 		t.Fatalf("%+v", r)
 	}
-	if code, _, _ := run(t, "--edges", "0"); code != command.Failed {
-		t.Fatalf("no edges: exit %d", code)
+	for _, args := range [][]string{{"--edges", "0"}, {"--edges", "-1"}, {"--rate", "-1"}, {"--batch", "0"}, {"--for", "0s"}, {"--for", "-5s"}} {
+		if code, out, said := run(t, args...); code != command.Usage || out != "" || !strings.Contains(said, args[0]+" "+args[1]) {
+			t.Errorf("%v: exit %d: %s%s", args, code, out, said)
+		}
 	}
 }

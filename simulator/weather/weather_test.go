@@ -3,12 +3,15 @@ package weather
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"flag"
 	"strings"
 	"testing"
+	"time"
 
 	"kith/edge/outbox"
 	"kith/hub/intake"
+	"kith/internal/command"
 )
 
 var seeds = flag.Int("seeds", 1000, "seeds of weather to play")
@@ -101,18 +104,42 @@ func TestEveryDefectIsCaught(t *testing.T) {
 }
 
 func TestCommandTellsAndReplays(t *testing.T) {
-	var out, errs bytes.Buffer
-	if code := Command(t.Context(), []string{"--seeds", "5", "--seed", "7"}, nil, &out, &errs); code != 0 {
-		t.Fatalf("code %d: %s%s", code, out.String(), errs.String())
+	tell := func(args ...string) (code int, out, said string) {
+		t.Helper()
+		var o, e bytes.Buffer
+		code = Command(t.Context(), command.Streams{Out: &o, Err: &e}, args)
+		return code, o.String(), e.String()
 	}
-	if !strings.Contains(out.String(), "5 seeds from 7") {
-		t.Errorf("output: %s", out.String())
+	if code, out, said := tell("--seeds", "5", "--seed", "7"); code != command.OK || !strings.Contains(out, "5 seeds from 7") {
+		t.Fatalf("code %d: %s%s", code, out, said)
 	}
-	out.Reset()
-	if code := Command(t.Context(), []string{"--seed", "7", "--trace"}, nil, &out, &errs); code != 0 || !strings.Contains(out.String(), `"type":"hello"`) {
-		t.Errorf("trace: code %d, %d bytes", code, out.Len())
+	if code, out, _ := tell("--seed", "7", "--trace"); code != command.OK || !strings.Contains(out, `"type":"hello"`) {
+		t.Errorf("trace: code %d, %d bytes", code, len(out))
 	}
-	if code := Command(t.Context(), []string{"--sedes", "5"}, nil, &out, &errs); code != 2 {
-		t.Errorf("a wrong word gives code %d", code)
+	code, out, said := tell("--seeds", "5", "--seed", "7", "--json")
+	var f findings
+	if err := json.Unmarshal([]byte(out), &f); code != command.OK || err != nil {
+		t.Fatalf("code %d: %s%s %v", code, out, said, err)
+	}
+	if f.First != 7 || f.Seeds != 5 || f.Failed != 0 || f.Messages == 0 || f.Leaves == 0 || f.Virtual <= 0 || f.Seconds <= 0 || len(f.Seen) == 0 ||
+		!strings.Contains(out, `"broken": []`) {
+		t.Errorf("JSON: %s", out)
+	}
+	if code, out, said := tell("--help"); code != command.OK || said != "" || !strings.Contains(out, "--seeds MANY") || !strings.Contains(out, "--json") {
+		t.Errorf("help: code %d: %s%s", code, out, said)
+	}
+	for _, args := range [][]string{{"--sedes", "5"}, {"--seeds", "0"}, {"--seeds", "-3"}, {"7"}, {"--trace", "--json"}} {
+		if code, out, said := tell(args...); code != command.Usage || out != "" || said == "" {
+			t.Errorf("%v: code %d: %s%s", args, code, out, said)
+		}
+	}
+}
+
+// What a broken promise looks like in JSON.
+func TestCommandNamesTheSeedsThatBroke(t *testing.T) {
+	f := findings{First: 3, Broken: []broken{{Seed: 9}, {Seed: 4, Violations: []string{"I1"}}}}
+	f.fill(Total{Runs: 7, Failed: 2, Virtual: 90 * time.Second}, time.Second)
+	if f.Broken[0].Seed != 4 || f.Broken[1].Seed != 9 || f.Failed != 2 || f.Virtual != 90 || f.Seconds != 1 {
+		t.Errorf("%+v", f)
 	}
 }
