@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +40,7 @@ type Config struct {
 	Roster   string `yaml:"roster"`   // YAML file of people, cards and grants; for an edge without a hub
 
 	Board string         `yaml:"board"` // unix:PATH of a virtual board, or gpio
-	Pins  map[string]Pin `yaml:"pins"`  // for gpio: signal -> pin
+	Pins  map[string]Pin `yaml:"pins"`  // for gpio: signal -> pin; every lock and every input that a door declares has one
 
 	Doors   []Door   `yaml:"doors"`
 	Readers []Reader `yaml:"readers"`
@@ -181,12 +183,43 @@ func (c *Config) check() []string {
 		}
 		readers[r.ID] = true
 	}
-	for signal, pin := range c.Pins {
-		if err := board.CheckSignal(signal); err != nil || pin.Name == "" {
-			bad("pins: %q: want a signal such as front/lock and a pin such as GPIO17", signal)
+	c.checkPins(bad)
+	return p
+}
+
+// checkPins holds the pins to the doors and readers that there are. A misspelt signal would be a wire that moves nothing, and
+// a door whose fire input no pin carries would look well until there is fire.
+func (c *Config) checkPins(bad func(format string, args ...any)) {
+	means := map[string]bool{"tamper": true} // every signal that moves something here
+	for _, d := range c.Doors {
+		for _, s := range []struct {
+			kind, key string
+			declared  bool
+		}{{"lock", "lock", true}, {"contact", "contact", d.Contact}, {"exit", "exit_button", d.Exit}, {"fire", "fire", d.Fire}} {
+			signal := d.ID + "/" + s.kind
+			means[signal] = true
+			_, wired := c.Pins[signal]
+			switch {
+			case s.declared && !wired && c.Board == "gpio":
+				bad("pins: %s is missing, and door %q has %s", signal, d.ID, s.key)
+			case wired && !s.declared:
+				bad("pins: %s moves nothing unless door %q says %s: true", signal, d.ID, s.key)
+			}
 		}
 	}
-	return p
+	for _, r := range c.Readers {
+		for _, kind := range []string{"red", "green", "blue", "buzzer"} {
+			means[r.ID+"/"+kind] = true
+		}
+	}
+	for _, signal := range slices.Sorted(maps.Keys(c.Pins)) {
+		switch err := board.CheckSignal(signal); {
+		case err != nil || c.Pins[signal].Name == "":
+			bad("pins: %q: want a signal such as front/lock and a pin such as GPIO17", signal)
+		case !means[signal]:
+			bad("pins: %s: no door has it (lock, contact, exit, fire), no reader (red, green, blue, buzzer), and it is not tamper", signal)
+		}
+	}
 }
 
 func (d *Door) check() []string {

@@ -58,6 +58,58 @@ func TestMistakesInAnEdgeFileAreAllNamedAtOnce(t *testing.T) {
 	}
 }
 
+// wired is the example with the pins that its comments give.
+func wired(t *testing.T) string {
+	t.Helper()
+	text := strings.Replace(string(configs.Edge), "board: unix:board.sock ", "board: gpio # ", 1)
+	head, pins, ok := strings.Cut(text, "\n# pins:\n")
+	if !ok || text == string(configs.Edge) {
+		t.Fatal("the example has another board, or no pins in its comments")
+	}
+	var lines []string
+	rest := strings.SplitAfter(pins, "\n")
+	for len(rest) > 0 && strings.HasPrefix(rest[0], "#   ") {
+		lines, rest = append(lines, rest[0][1:]), rest[1:]
+	}
+	return head + "\npins:\n" + strings.Join(lines, "") + strings.Join(rest, "")
+}
+
+func TestEveryPinMovesSomethingAndEverythingDeclaredHasAPin(t *testing.T) {
+	good := wired(t)
+	if c, err := Decode("edge.yaml", []byte(good)); err != nil || len(c.Pins) != 9 {
+		t.Fatalf("the pins in the example's comments: %v of %d", err, len(c.Pins))
+	}
+	for _, c := range []struct{ old, new, want string }{
+		{"front/fire:", "frnot/fire:", "pins: frnot/fire: no door has it"},
+		{"front/fire:", "frnot/fire:", "pins: front/fire is missing, and door \"front\" has fire"},
+		{"  front/lock: ", "  # ", "pins: front/lock is missing"},
+		{"  front/contact: ", "  # ", "pins: front/contact is missing"},
+		{"  front/exit: ", "  # ", "pins: front/exit is missing, and door \"front\" has exit_button"},
+		{"    fire: true", "    fire: false", "pins: front/fire moves nothing unless door \"front\" says fire: true"},
+		{"    exit_button: true", "", "pins: front/exit moves nothing unless"},
+		{"    contact: true", "", "pins: front/contact moves nothing unless"},
+		{"front-in/red:", "front/red:", "pins: front/red: no door has it"},
+		{"front-in/red:", "front-up/red:", "pins: front-up/red: no door has it"},
+		{"front-in/red:", "front-in/tamper:", "pins: front-in/tamper: no door has it"},
+		{"tamper:", "temper:", "pins: temper: no door has it"},
+		{"tamper:", "Tamper:", "pins: \"Tamper\": want a signal"},
+		{"{pin: GPIO5}", "{active_low: true}", "pins: \"front-in/red\": want a signal"},
+	} {
+		if !strings.Contains(good, c.old) {
+			t.Fatalf("%q is not in the example", c.old)
+		}
+		_, err := Decode("edge.yaml", []byte(strings.Replace(good, c.old, c.new, 1)))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s -> %s: %v", c.old, c.new, err)
+		}
+	}
+	for _, spare := range []string{"front-in/red:", "front-in/buzzer:", "tamper:"} { // lamps and a case may do without a wire
+		if _, err := Decode("edge.yaml", []byte(strings.Replace(good, "  "+spare, "  #"+spare, 1))); err != nil {
+			t.Errorf("without %s %v", spare, err)
+		}
+	}
+}
+
 func TestStartsCountAndADamagedFileIsANewDisk(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "starts.json")
 	a, err := nextStart(path)
