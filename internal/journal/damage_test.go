@@ -515,7 +515,7 @@ func TestForkReplaysWhatTheHubDoesNotHaveAndNeverWrapsTwice(t *testing.T) {
 	if err := l.j.StartEpoch(ctx, event.KindTap, event.Epochal{}, Carry{}); err == nil {
 		t.Error("a tap started an epoch")
 	}
-	if n, err := l.j.Erase(ctx, Erasure{Member: "member-3"}); err != nil || n < 12 {
+	if n, err := l.j.Erase(ctx, word("member-3")); err != nil || n < 12 {
 		t.Errorf("erased %d parts over three epochs: %v", n, err)
 	}
 }

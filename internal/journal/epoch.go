@@ -22,7 +22,8 @@ type Carry struct {
 // restored or fork) with body, then follow the leaves of carry as replayed ones, originals byte for byte. With
 // restored and fork the old epoch is abandoned: nothing past its receipt may be delivered, since the hub knows better.
 // body.OldEpoch is filled when empty. Replayed leaves that are replayed again are not wrapped twice. A leaf that was appended
-// behind carry.Size makes it ErrRange: it would stay in an epoch that nobody delivers; read again and carry it too.
+// behind carry.Size makes it ErrRange: it would stay in an epoch that nobody delivers; read again and carry it too. So does an
+// erasing that began meanwhile.
 func (j *Journal) StartEpoch(ctx context.Context, kind event.Kind, body event.Epochal, carry Carry) error {
 	if kind != event.KindRecovered && kind != event.KindRestored && kind != event.KindFork {
 		return fmt.Errorf("starting epoch: kind %q does not start one", kind)
@@ -30,11 +31,15 @@ func (j *Journal) StartEpoch(ctx context.Context, kind event.Kind, body event.Ep
 	if body.OldEpoch == "" {
 		body.OldEpoch = j.Head().Epoch.String()
 	}
+	unwanted := j.unwanted.Load()
 	rows, err := j.epochRows(kind, body, carry.Leaves)
 	if err != nil {
 		return fmt.Errorf("starting epoch: %w", err)
 	}
 	err = j.ask1(ctx, func(t *txn) error {
+		if j.unwanted.Load() != unwanted {
+			return fmt.Errorf("%w: somebody was erased while the leaves were read", ErrRange)
+		}
 		if now := t.epochs[len(t.epochs)-1].id.String(); body.OldEpoch != now {
 			return fmt.Errorf("%w: epoch %s is no longer the current one", ErrRange, body.OldEpoch)
 		}
@@ -57,8 +62,13 @@ func (j *Journal) epochRows(kind event.Kind, body event.Epochal, replay []Entry)
 	at, mono, clock := j.opt.Now()
 	first := Record{Kind: kind, At: at, Mono: mono, Clock: clock, Body: mustMarshal(body)}
 	records := append(make([]Record, 0, len(replay)+1), first)
+	unwanted := j.unwanted.Load()
 	for i := range replay {
-		rec, err := replayed(&replay[i])
+		n := replay[i]
+		if unwanted != nil && n.Private != nil && event.Names(n.Private, *unwanted) {
+			n.Salt, n.Private = [32]byte{}, nil // it was read before it was erased
+		}
+		rec, err := replayed(&n)
 		if err != nil {
 			return nil, fmt.Errorf("replaying leaf %d: %w", replay[i].Index, err)
 		}

@@ -127,8 +127,10 @@ type Journal struct {
 	closing sync.Once
 	changed chan struct{}
 	space   spaceState
-	tending sync.Mutex  // pruning and verifying take turns
+	tending sync.Mutex  // pruning, erasing and verifying take turns
 	failed  atomic.Bool // the writer lost trust in the database and has not regained it
+
+	unwanted atomic.Pointer[func(word string) bool] // of the last Erase: who is not carried into a new epoch
 
 	// db is replaced by the writer after a storage failure; dbMu is held for reading while a reader uses it.
 	dbMu sync.RWMutex

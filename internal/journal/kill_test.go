@@ -107,7 +107,7 @@ func childMain(o childOrder) {
 					say("leaf %s %d %s", id, at[0], rec.Body)
 				}
 				if n%16 == 15 {
-					j.Erase(context.Background(), Erasure{Epoch: id, Indexes: at})
+					j.eraseLeaves(context.Background(), id, at...)
 				}
 				if n%8 == 7 {
 					text, err := j.Checkpoint(context.Background(), id, 0)

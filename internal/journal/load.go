@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -316,13 +317,28 @@ func (j *Journal) reopen() {
 }
 
 func truncateWAL(ctx context.Context, d *database) error {
-	var busy, frames, moved int
-	err := d.w.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
-	if err != nil {
-		return fmt.Errorf("folding the WAL into the database: %w", err)
+	return truncateWALWithin(ctx, d, busyTimeoutMS)
+}
+
+// errReader says that a reader was in the way.
+var errReader = errors.New("a reader holds it")
+
+func truncateWALWithin(ctx context.Context, d *database, busyMS int) error {
+	wait := func(ms int) error {
+		_, err := d.w.ExecContext(ctx, fmt.Sprintf("PRAGMA busy_timeout = %d", ms))
+		return err
 	}
-	if busy != 0 {
-		return fmt.Errorf("folding the WAL into the database: a reader held it for %d ms", busyTimeoutMS)
+	var busy, frames, moved int
+	err := wait(busyMS)
+	if err == nil {
+		err = d.w.QueryRowContext(ctx, "PRAGMA wal_checkpoint(TRUNCATE)").Scan(&busy, &frames, &moved)
+		err = errors.Join(err, wait(busyTimeoutMS))
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("folding the WAL into the database: %w", err)
+	case busy != 0:
+		return fmt.Errorf("folding the WAL into the database: %w for %d ms", errReader, busyMS)
 	}
 	return nil
 }

@@ -12,12 +12,8 @@ import (
 	"kith/internal/event"
 )
 
-// Bounds of the slow work that shares the writer with the doors: one step is one transaction of a few milliseconds.
-const (
-	pruneGroups = 4    // groups removed in one transaction: 1,024 leaves
-	eraseStep   = 256  // private parts overwritten in one transaction
-	eraseScan   = 4096 // private rows looked at in one read
-)
+// pruneGroups are removed in one transaction: 1,024 leaves, a few milliseconds of the writer that the doors wait for.
+const pruneGroups = 4
 
 // Prune removes what the hub holds, has backed up, and is older than the retention time (invariant I3: index below
 // min(receipt, backup watermark)). Leaves go in whole groups of 256 and leave their hashes packed in one row, so every
@@ -136,12 +132,6 @@ func (t *txn) prune(id event.Epoch, first uint64, tiles [][]byte) error {
 	return t.execSQL("UPDATE epoch SET pruned = ? WHERE num = ?", int64(end), e.num)
 }
 
-// Same length in, same length out: SQLite overwrites the cell where it is.
-const (
-	eraseRange = "UPDATE private SET salt = zeroblob(32), part = zeroblob(length(part)) WHERE number >= ? AND number < ?"
-	eraseOne   = "UPDATE private SET salt = zeroblob(32), part = zeroblob(length(part)) WHERE number = ?"
-)
-
 func (j *Journal) eraseOldTail(ctx context.Context, e *epoch, from uint64, before int64) error {
 	var numbers []int64
 	err := j.reading(func(q *sql.DB) error {
@@ -156,127 +146,8 @@ func (j *Journal) eraseOldTail(ctx context.Context, e *epoch, from uint64, befor
 	if err != nil || len(numbers) == 0 {
 		return err
 	}
-	return j.eraseNumbers(ctx, numbers)
-}
-
-// Erasure says whose private parts go: all of a member, all of a card, or listed leaves of one epoch.
-type Erasure struct {
-	Member, Card string
-	Epoch        event.Epoch
-	Indexes      []uint64
-}
-
-// Erase overwrites private parts and their salts so that neither the database nor its WAL holds them any more, and
-// returns how many. Leaves, roots and proofs stand. It covers the rows that are there when it is called. (What the
-// flash of a memory card keeps in worn-out cells is beyond any program.)
-func (j *Journal) Erase(ctx context.Context, who Erasure) (int, error) {
-	if who.Member == "" && who.Card == "" && len(who.Indexes) == 0 {
-		return 0, errors.New("erasing: name a member, a card or indexes")
+	if err := j.overwrite(ctx, numbers); err != nil {
+		return err
 	}
-	var numbers []int64
-	if len(who.Indexes) > 0 {
-		e, err := j.view.Load().find(who.Epoch)
-		if err != nil {
-			return 0, fmt.Errorf("erasing: %w", err)
-		}
-		for _, i := range who.Indexes {
-			if i >= e.tree.size {
-				return 0, fmt.Errorf("erasing: %w: leaf %d of %d", ErrRange, i, e.tree.size)
-			}
-			numbers = append(numbers, e.number(i))
-		}
-	}
-	if who.Member != "" || who.Card != "" {
-		found, err := j.findPerson(ctx, who)
-		if err != nil {
-			return 0, fmt.Errorf("erasing: %w", err)
-		}
-		numbers = append(numbers, found...)
-	}
-	n, err := j.countPresent(ctx, numbers)
-	if err == nil {
-		err = j.eraseNumbers(ctx, numbers)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("erasing: %w", err)
-	}
-	return n, nil
-}
-
-// findPerson walks all private rows in short reads, so that the WAL can be folded in between.
-func (j *Journal) findPerson(ctx context.Context, who Erasure) ([]int64, error) {
-	var found []int64
-	for last := int64(-1); ; {
-		seen := 0
-		err := j.reading(func(q *sql.DB) error {
-			rows, err := q.QueryContext(ctx, "SELECT number, part FROM private WHERE number > ? ORDER BY number LIMIT ?", last, eraseScan)
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			for rows.Next() {
-				var part sql.RawBytes
-				if err := rows.Scan(&last, &part); err != nil {
-					return err
-				}
-				seen++
-				if len(part) == 0 || part[0] == 0 {
-					continue
-				}
-				p, err := event.ParsePrivate(part)
-				if err != nil {
-					return fmt.Errorf("%w: private row %d: %w", ErrDamaged, last, err)
-				}
-				if who.Member != "" && p.Member == who.Member || who.Card != "" && p.Card == who.Card {
-					found = append(found, last)
-				}
-			}
-			return rows.Err()
-		})
-		if err != nil {
-			return nil, fmt.Errorf("looking for private parts: %w", err)
-		}
-		if seen < eraseScan {
-			return found, nil
-		}
-	}
-}
-
-func (j *Journal) countPresent(ctx context.Context, numbers []int64) (int, error) {
-	n := 0
-	err := j.reading(func(q *sql.DB) error {
-		for _, number := range numbers {
-			var salt []byte
-			err := q.QueryRowContext(ctx, "SELECT salt FROM private WHERE number = ?", number).Scan(&salt)
-			if err != nil && err != sql.ErrNoRows {
-				return err
-			}
-			if s := (stored{salt: salt}); err == nil && !s.erased() {
-				n++
-			}
-		}
-		return nil
-	})
-	return n, err
-}
-
-func (j *Journal) eraseNumbers(ctx context.Context, numbers []int64) error {
-	for len(numbers) > 0 {
-		step := numbers[:min(len(numbers), eraseStep)]
-		numbers = numbers[len(step):]
-		err := j.ask1(ctx, func(t *txn) error {
-			for _, n := range step {
-				t.execSQL(eraseOne, n)
-			}
-			return t.err
-		})
-		if err != nil {
-			return err
-		}
-	}
-	err := j.ask(ctx, &request{alone: truncateWAL, answer: make(chan error, 1)})
-	if err != nil {
-		return fmt.Errorf("overwritten, but the WAL still holds old pages (erase again): %w", err)
-	}
-	return nil
+	return j.fold(ctx)
 }

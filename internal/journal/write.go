@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -42,7 +43,7 @@ type row struct {
 	private []byte
 }
 
-// faults lets tests break the disk at an exact line. Stages: begin, write, commit, committed, reopen.
+// faults lets tests break the disk at an exact line. Stages: begin, write, commit, committed, reopen, fold.
 type faults struct {
 	at atomic.Pointer[fault]
 }
@@ -255,7 +256,7 @@ func (j *Journal) serve(batch []*request) {
 		return
 	}
 	refused, err := j.commit(batch)
-	if isFull(err) && j.space.release() {
+	if isFull(err) && slices.ContainsFunc(batch, func(r *request) bool { return !r.routine }) && j.space.release() {
 		j.log.Warn("journal disk is full: reserve released")
 		refused, err = j.commit(batch)
 	}
