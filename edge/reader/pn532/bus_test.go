@@ -68,6 +68,38 @@ func TestSPIConversationByteForByte(t *testing.T) {
 	}
 }
 
+func TestI2CConversationByteForByte(t *testing.T) {
+	command := []byte{0x00, 0x00, 0xFF, 0x02, 0xFE, 0xD4, 0x02, 0x2A, 0x00}
+	reply := []byte{0x00, 0x00, 0xFF, 0x06, 0xFA, 0xD5, 0x03, 0x32, 0x01, 0x06, 0x07, 0xE8, 0x00}
+	room := 2 + 4 + frameMax - payloadMax
+	const address = 0x24 // 48 and 49 on the wire
+	bus := &i2ctest.Playback{DontPanic: true, Ops: []i2ctest.IO{
+		{Addr: address, W: []byte{0x00}}, // wake
+		{Addr: address, W: command},
+		{Addr: address, R: []byte{0x00}}, // not ready
+		{Addr: address, R: []byte{0x80}}, // nor now: bit 0 says it
+		{Addr: address, R: []byte{0x01}}, // ready
+		{Addr: address, R: append([]byte{0x01}, ackFrame[:]...)},
+		{Addr: address, R: []byte{0x00}},
+		{Addr: address, R: []byte{0x01}},
+		{Addr: address, R: pad(append([]byte{0x01}, reply...), 1+room)},
+	}}
+	x, err := NewI2C(bus, I2COptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Wake(); err != nil {
+		t.Fatal(err)
+	}
+	data, err := newChip(x, &counters{}).attempt(t.Context(), request{code: cmdGetFirmware, wait: time.Second, expect: 4})
+	if err != nil || !bytes.Equal(data, []byte{0x32, 1, 6, 7}) {
+		t.Errorf("%X %v", data, err)
+	}
+	if err := x.Close(); err != nil { // complains of what was not played
+		t.Error(err)
+	}
+}
+
 func TestSPIWithIRQNeedsNoPolling(t *testing.T) {
 	frame := chipFrame(0x03, 0x32, 1, 6, 7)
 	ops := []conntest.IO{{W: pad(lsb(0x03), 1+6+10), R: lsb(pad(append([]byte{0}, frame...), 1+6+10)...)}}

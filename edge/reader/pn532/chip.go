@@ -63,6 +63,7 @@ type chip struct {
 	nonce   uint64 // of the last echo
 	retries int    // activation retries that the chip has, -1 unknown
 	rxBuf   []byte // a chained answer
+	dead    error  // why nothing is asked any more
 	// plainPresence is set when this chip turned out not to know the presence check of Diagnose.
 	plainPresence bool
 }
@@ -84,8 +85,20 @@ type request struct {
 }
 
 // command runs one command and returns the reply's data, valid until the next one. A command that the line spoiled is run
-// again within maxTries, unless it is to run once. errDead means the chip is lost; after every other error it is back in order.
+// again within maxTries, unless it is to run once. errDead means the chip is lost, for good: whoever asks on, as for the second
+// card of a presentation, would wait for it once more. After every other error it is back in order.
 func (c *chip) command(ctx context.Context, q request) ([]byte, error) {
+	if c.dead != nil {
+		return nil, c.dead
+	}
+	data, err := c.tries(ctx, q)
+	if errors.Is(err, errDead) {
+		c.dead = err
+	}
+	return data, err
+}
+
+func (c *chip) tries(ctx context.Context, q request) ([]byte, error) {
 	for try := 1; ; try++ {
 		data, err := c.attempt(ctx, q)
 		if err == nil {

@@ -36,9 +36,10 @@ const (
 	// unreadablePause keeps a card that cannot be read from filling the book.
 	unreadablePause = 500 * time.Millisecond
 
-	// exchangeWait bounds one exchange with a card, with all time extensions the card asks of the chip. A chip that dies
-	// inside one is known after this and the echoes; more patience would be time in which a dead reader looks alive.
-	exchangeWait = 2500 * time.Millisecond
+	// exchangeWait bounds one exchange with a card, with all time extensions the card asks of the chip. Old cards sign for
+	// 190 ms and phones with a key store of their own for 500 ms. A chip that dies inside one is known after this and
+	// maxSyncs echoes: under 2 s; more patience would be time in which a dead reader looks alive.
+	exchangeWait = 1400 * time.Millisecond
 	// transactionWait bounds everything a presentation does with its cards.
 	transactionWait = 6 * time.Second
 
@@ -57,7 +58,8 @@ type Options struct {
 	Baud int
 	// Fast424 moves cards that offer it to 424 kbit/s: 15 ms less per PKOC tap, and less reach with a weak antenna.
 	Fast424 bool
-	// ExchangeWait bounds one exchange with a card; 0 means 2.5 s.
+	// ExchangeWait bounds one exchange with a card; 0 means 1.4 s. With more than 1.5 s a chip that dies inside an exchange is
+	// reported later than 2 s.
 	ExchangeWait time.Duration
 	// TransactionWait bounds a whole presentation; 0 means 6 s.
 	TransactionWait time.Duration
@@ -200,6 +202,7 @@ func (r *Reader) start(ctx context.Context, c *chip) error {
 }
 
 func (r *Reader) wake(ctx context.Context, c *chip) error {
+	c.dead = nil // it may hear at this rate what it did not at another
 	if err := c.t.Wake(); err != nil {
 		return fmt.Errorf("%w: %w", errDead, err)
 	}

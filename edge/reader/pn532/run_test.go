@@ -138,7 +138,7 @@ func TestSlowCardIsWaitedForAndDeadOneIsNot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, Options{})
 		c := newTagged(t)
-		c.delay = 2400 * time.Millisecond // twice: SELECT and AUTHENTICATE
+		c.delay = exchangeWait - 100*time.Millisecond // twice: SELECT and AUTHENTICATE
 		b.field(c)
 		time.Sleep(5 * time.Second)
 		want(t, b, "felt", "proved")
@@ -209,6 +209,47 @@ func TestSilentChipIsReportedWithinTwoSecondsAndComesBack(t *testing.T) {
 				t.Errorf("%+v", s)
 			}
 		})
+	}
+}
+
+// A chip that takes the command for a card and then dies: the wait for a slow card must not hide it, nor may a second card
+// in the field make it longer.
+func TestChipThatDiesWithinAnExchangeIsReportedWithinTwoSeconds(t *testing.T) {
+	for _, cards := range []int{1, 2} {
+		for _, nth := range []int{1, 2} { // SELECT or AUTHENTICATE
+			synctest.Test(t, func(t *testing.T) {
+				b := start(t, Options{})
+				b.use = func(ctx context.Context, p reader.Presentation) string {
+					for i := range p.Channels {
+						if _, _, err := card.Prove(ctx, p.Channels[i], card.ReaderID{}, nil); err == nil {
+							t.Error("a dead chip proved a card")
+						}
+					}
+					return "asked"
+				}
+				exchanges, dead := 0, time.Time{}
+				b.misbehave(func(p *peer, code byte, _ []byte) bool {
+					if code == cmdInDataExchange && dead.IsZero() {
+						if exchanges++; exchanges == nth {
+							dead = time.Now()
+							p.say(ackFrame[:])
+						}
+					}
+					return !dead.IsZero()
+				})
+				second := newTagged(t)
+				second.uid = []byte{4, 9, 9, 9, 9, 9, 9}
+				b.field([]*tagged{newTagged(t), second}[:cards]...)
+				time.Sleep(2 * time.Second)
+				b.book.mu.Lock()
+				last := b.at[len(b.at)-1]
+				b.book.mu.Unlock()
+				want(t, b, "felt", "asked", "down")
+				if took := last.Sub(dead); took > 2*time.Second || took < time.Second {
+					t.Errorf("%d cards, exchange %d: down after %v", cards, nth, took)
+				}
+			})
+		}
 	}
 }
 
