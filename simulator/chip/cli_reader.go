@@ -8,6 +8,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,8 @@ const (
 	eventsWaiting  = 256                    // events not yet printed; more are dropped, not waited for
 	defaultTap     = 400 * time.Millisecond // a hand holds a card about this long
 	maxTap         = time.Hour
+	maxSlow        = time.Minute // a card thinks
+	maxLeave       = 1000        // exchanges before a card leaves
 )
 
 const readerUsage = `usage: simulator reader --tty PATH [--card FILE|uid:HEX]... [--for DURATION] [--json]
@@ -41,6 +44,9 @@ then a line per event. Reads commands on stdin:
   tap [FILE|uid:HEX] [MS]   hold a card before the reader (default: the first --card, 400 ms)
   place [FILE|uid:HEX]      put a card down (default: every --card)
   lift                      take all cards away
+  slow MS [FILE|uid:HEX]    a card that thinks MS before each answer (default: every --card); 0: at once
+  leave N [FILE|uid:HEX]    a card that leaves the field in the middle of its N-th exchange of each stay
+                            (default: every --card); 0: it stays. Both hold from the next tap or place on
   fault NAME [N]            misbehave for N commands (default: until the next fault); none heals
   quit
 The end of stdin does not end the reader; quit, --for or a signal does.
@@ -199,6 +205,8 @@ func (s *session) do(words []string) (hold time.Duration, quit bool, err error) 
 			return 0, false, fmt.Errorf("tap of %v: want up to %v", hold, maxTap)
 		}
 		return hold, false, s.place(names, s.names[:min(1, len(s.names))])
+	case "slow", "leave":
+		return 0, false, s.temper(words)
 	case "fault":
 		return 0, false, s.misbehave(words[1:])
 	}
@@ -222,6 +230,51 @@ func (s *session) place(names, defaults []string) error {
 		}
 	}
 	s.event("placed", len(names))
+	return nil
+}
+
+// temper changes how cards behave that are not in the field: WORD NUMBER [CARD]. The chip reads a card's fields while it is
+// there, and perhaps for a moment longer, so it is a copy that behaves otherwise from now on.
+func (s *session) temper(words []string) error {
+	what, most := words[0], int(maxSlow/time.Millisecond)
+	if what == "leave" {
+		most = maxLeave
+	}
+	if len(words) < 2 || len(words) > 3 {
+		return fmt.Errorf("%s: want a number up to %d and perhaps a card", what, most)
+	}
+	n, err := strconv.Atoi(words[1])
+	if err != nil || n < 0 || n > most {
+		return fmt.Errorf("%s %s: want a number up to %d", what, words[1], most)
+	}
+	names := words[2:]
+	if len(names) == 0 {
+		names = s.names
+	}
+	if len(names) == 0 {
+		return fmt.Errorf("no card named, and none given with --card")
+	}
+	changed := map[string]*Card{}
+	for _, name := range names {
+		k, err := s.card(name)
+		switch {
+		case err != nil:
+			return err
+		case k.Answer == nil:
+			return fmt.Errorf("%s %s: a card that is only a number exchanges nothing", what, name)
+		case s.field.has(k):
+			return fmt.Errorf("%s %s: it is in the field; lift it first", what, name)
+		}
+		next := *k
+		if what == "slow" {
+			next.Delay = time.Duration(n) * time.Millisecond
+		} else {
+			next.LeaveAfter = n
+		}
+		changed[name] = &next
+	}
+	maps.Copy(s.known, changed)
+	s.event(what, n)
 	return nil
 }
 

@@ -25,7 +25,7 @@ type door struct {
 	presented    func(ctx context.Context, p reader.Presentation)
 	granted      chan grant
 	mu           sync.Mutex
-	up           bool
+	up, held     bool
 	felt, failed int
 }
 
@@ -40,6 +40,7 @@ func newDoor() *door { return &door{granted: make(chan grant, 1024)} }
 func (d *door) Felt() {
 	d.mu.Lock()
 	d.felt++
+	d.held = true
 	d.mu.Unlock()
 }
 
@@ -67,12 +68,23 @@ func (d *door) Presented(ctx context.Context, p reader.Presentation) {
 }
 
 func (d *door) Unreadable(string) {}
-func (d *door) Gone()             {}
+
+func (d *door) Gone() {
+	d.mu.Lock()
+	d.held = false
+	d.mu.Unlock()
+}
 
 func (d *door) State(up bool, _ string) {
 	d.mu.Lock()
 	d.up = up
 	d.mu.Unlock()
+}
+
+func (d *door) isFree() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return !d.held
 }
 
 func (d *door) isUp() bool {
@@ -401,6 +413,88 @@ func TestACardFileHeldByTheCommandIsProvenByTheDriver(t *testing.T) {
 		t.Error("the tap was not served")
 	}
 	fmt.Fprintln(hand, "quit")
+	if code := <-done; code != exitOK {
+		t.Errorf("exit %d", code)
+	}
+}
+
+// A slow card and one that leaves too early are also at hand for whoever has no Go, by words.
+func TestTheReaderIsToldOfSlowAndLeavingCards(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "card.pem"), filepath.Join(dir, "reader")
+	if code := CardCommand(t.Context(), []string{"new", file}, nil, io.Discard, io.Discard); code != exitOK {
+		t.Fatalf("card new: exit %d", code)
+	}
+	stdin, hand := io.Pipe()
+	events, out := io.Pipe()
+	done := make(chan int, 1)
+	go func() {
+		done <- ReaderCommand(t.Context(), []string{"--tty", link, "--card", file}, stdin, out, io.Discard)
+		out.Close()
+	}()
+	said := lines(t.Context(), events)
+	tell := func(word, answer string) {
+		t.Helper()
+		go fmt.Fprintln(hand, word)
+		for limit := time.After(20 * time.Second); ; {
+			select {
+			case line, ok := <-said:
+				if !ok {
+					t.Fatalf("%s: the reader ended", word)
+				}
+				if strings.Contains(line, answer) {
+					return
+				}
+			case <-limit:
+				t.Fatalf("%s: no %q", word, answer)
+			}
+		}
+	}
+	tell("", `"tty"`)
+	d := newDoor()
+	defer drive(t, link, d, pn532.Options{})()
+	waitFor(t, 20*time.Second, "the reader is up", d.isUp)
+	const slow = 400 * time.Millisecond // of each of a proof's two exchanges
+	serve := func() time.Duration {
+		t.Helper()
+		select {
+		case g := <-d.granted:
+			return g.took
+		case <-time.After(20 * time.Second):
+			t.Fatal("the tap was not served")
+		}
+		return 0
+	}
+	tell("slow 400", "slow 400")
+	tell("place", "placed 1")
+	if took := serve(); took < 2*slow {
+		t.Errorf("served %v after a card that takes %v twice was felt", took, slow)
+	}
+	tell("leave 1", "lift it first")
+	lift := func() {
+		t.Helper()
+		tell("lift", "lifted")
+		waitFor(t, 20*time.Second, "the driver has seen the card go", d.isFree) // or it would be the same stay
+	}
+	lift()
+	tell("slow 0", "slow 0")
+	tell("leave 2", "leave 2")
+	tell("place", "left 2")
+	if n := len(d.granted); n != 0 {
+		t.Errorf("%d proofs of a card that left in the middle of one", n)
+	}
+	lift()
+	tell("leave 0", "leave 0")
+	tell("tap 3000", "placed 1")
+	serve()
+	for word, answer := range map[string]string{"slow": "want a number", "slow -1": "up to 60000", "leave 1001": "up to 1000", "leave 1 a b": "perhaps a card",
+		"slow 5 uid:11223344": "exchanges nothing", "leave 1 /nonexistent": "nonexistent"} {
+		tell(word, answer)
+	}
+	go fmt.Fprintln(hand, "quit")
+	for range said { // until it has ended
+	}
 	if code := <-done; code != exitOK {
 		t.Errorf("exit %d", code)
 	}

@@ -66,8 +66,9 @@ func (c *Chip) transact(stay *placed, apdu []byte, answered func([]byte) []byte)
 	k := stay.card
 	c.observe("apdu", len(apdu))
 	stay.seen++
-	if k.LeaveAfter > 0 && stay.seen >= k.LeaveAfter {
+	if k.LeaveAfter > 0 && stay.seen >= k.LeaveAfter && c.field.holds(stay) {
 		c.field.Lift(k)
+		c.observe("left", stay.seen)
 	}
 	if !c.field.holds(stay) {
 		return nil, c.silence()

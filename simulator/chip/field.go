@@ -142,6 +142,10 @@ func (f *Field) present() []*placed {
 	return slices.Clone(f.cards)
 }
 
+func (f *Field) has(c *Card) bool {
+	return slices.ContainsFunc(f.present(), func(p *placed) bool { return p.card == c })
+}
+
 func (f *Field) holds(p *placed) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
