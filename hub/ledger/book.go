@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"errors"
@@ -106,13 +107,19 @@ func New(units []Unit) (*Book, error) {
 }
 
 // Apply answers a batch, in the order of its sources whatever order it comes in. An entry that speaks of another entry
-// of the same batch is answered after it. The answers are in the order of the batch as given.
+// of the same batch is answered after it; of two contents under one identity, the one with the lesser bytes comes first. The
+// answers are in the order of the batch as given.
 func (b *Book) Apply(rules Rules, batch []Entry) []Answer {
 	order := make([]int, len(batch))
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(x, y int) int { return batch[x].Source.compare(batch[y].Source) })
+	slices.SortStableFunc(order, func(x, y int) int {
+		if c := batch[x].Source.compare(batch[y].Source); c != 0 {
+			return c
+		}
+		return bytes.Compare(batch[x].AppendJSON(nil), batch[y].AppendJSON(nil)) // rare: only where an identity stands twice
+	})
 	answers := make([]Answer, len(batch))
 	for len(order) > 0 {
 		var waiting []int

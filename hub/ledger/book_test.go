@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"testing"
+
+	"pgregory.net/rapid"
 )
 
 const net = "kith"
@@ -32,7 +34,7 @@ func transfer(index uint64, standing Standing, amount int64) Entry {
 }
 
 // checkBooks is the total check after each step: I1, I2, pending in balance, and a rebuild to identical bytes (I6).
-func checkBooks(t testing.TB, b *Book) {
+func checkBooks(t rapid.TB, b *Book) {
 	t.Helper()
 	sums, held := map[string]int64{}, map[string]int64{}
 	for _, a := range b.Accounts() {

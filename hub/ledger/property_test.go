@@ -6,11 +6,82 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/big"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 )
+
+// The twelve invariants of books and periods, and the tests that hold them. A test of another room stands with its name.
+//
+//	I1   all balances of a unit sum to zero: TestRandomHistoriesKeepEveryInvariant (checkBooks, after every batch)
+//	I2   an entry balances in each of its units: TestRandomHistoriesKeepEveryInvariant, TestMalformedEntriesAreRefused
+//	I3   original = discharged + waived + open, each at least zero: settlement TestPeriodsOfRandomStepsKeepEveryInvariant
+//	I4   a set-off leaves every net position as it was: clearing TestEveryFamilyIsSettledVerifiedAndKeepsNetPositions; and
+//	     what a period and its exits make of it: settlement TestPeriodsOfRandomStepsKeepEveryInvariant
+//	I5   a permission never passes a limit, a fact that does is booked and flagged: TestRandomHistoriesKeepEveryInvariant,
+//	     TestPermissionsAloneStayWithinTheLimitsHoweverTheirHoldsEnd; of a closed period: audit
+//	     TestALimitThatFactsPassIsInTheBundleAndCannotBeLeftOut
+//	I6   one set of entries a leaf and rule version: TestRandomHistoriesKeepEveryInvariant,
+//	     TestFactsReachTheSameSealInWhateverBatchesAndHoweverOftenTheyCome; one obligation a leaf: settlement
+//	     TestEveryLeafIsSettledOnceByTheFirstCutThatCoversIt
+//	I7   a statement follows from cut and policy, byte for byte: settlement TestPeriodsOfRandomStepsKeepEveryInvariant, clearing
+//	     TestShuffledInputAndOtherParallelismGiveIdenticalBytes; whole bundles: audit TestShuffledInputsGiveIdenticalBytes
+//	I8   no policy in force before its delay or with too few governors: comes with the rules, when there are governors to count.
+//	     Until then one key of the operator closes a period, and what stands for it is that only enough distinct signers make
+//	     a statement final, and not before its window: settlement TestPeriodsOfRandomStepsKeepEveryInvariant,
+//	     settlement TestOneSignerTwiceIsOneSigner; and that the statement binds the policy it was made under (I7)
+//	I9   erasing a person moves no root: store TestErasingAPersonLeavesEveryProofStanding, exchange
+//	     TestAnErasedMemberIsInNoFileAndEveryProofStands; nothing that could be erased enters a period: settlement
+//	     TestNothingOfAPersonEntersAPeriod
+//	I10  an entry is reversed at most once, and to nothing: TestRandomHistoriesKeepEveryInvariant, TestReversalHappensAtMostOnce
+//	I11  what a conversion cannot turn into a whole part is booked: TestConversionBooksItsResidue,
+//	     TestResiduesOfManyConversionsStandInTheRoundingAccounts
+//	I12  a retired key says nothing after its final size: TestRandomHistoriesKeepEveryInvariant,
+//	     TestRetiredKeyBooksNothingAfterItsFinalSize; settlement TestEveryLeafIsSettledOnceByTheFirstCutThatCoversIt; at the
+//	     hub's door: intake TestStrangersAndRetiredEdgesStoreNothing
+//
+// TestTheTableOfInvariantsNamesTestsThatAreThere reads these lines.
+
+func TestTheTableOfInvariantsNamesTestsThatAreThere(t *testing.T) {
+	text, err := os.ReadFile("property_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var table strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if row, is := strings.CutPrefix(line, "//\t"); is {
+			table.WriteString(row)
+		}
+	}
+	for n := 1; n <= 12; n++ {
+		if !regexp.MustCompile(fmt.Sprintf(`(?m)^I%d `, n)).MatchString(table.String()) {
+			t.Errorf("I%d is not in the table", n)
+		}
+	}
+	named := regexp.MustCompile(`(?:\b([a-z]+)\s+)?\b(Test[A-Z]\w+)`).FindAllStringSubmatch(table.String(), -1)
+	rooms := map[string]bool{"settlement": true, "clearing": true, "audit": true, "store": true, "exchange": true, "intake": true}
+	for _, m := range named {
+		room := "ledger"
+		if rooms[m[1]] {
+			room = m[1]
+		}
+		files, err := filepath.Glob(filepath.Join("..", room, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(files, func(name string) bool {
+			code, err := os.ReadFile(name)
+			return err == nil && bytes.Contains(code, []byte("\nfunc "+m[2]+"(t *testing.T)"))
+		}) {
+			t.Errorf("%s of hub/%s is in the table and nowhere else", m[2], room)
+		}
+	}
+}
 
 func event(i int) ID { return sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(i))) }
 
@@ -73,6 +144,7 @@ func TestWeightedSharesSumExactlyAndStayWithinOneOfTheirPart(t *testing.T) {
 	})
 }
 
+// I11 for one conversion: the residue is as large as can be, and stands in the rounding account.
 func TestConversionBooksItsResidue(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		rate := Rate{Num: rapid.Int64Range(1, 1000).Draw(rt, "num"), Den: rapid.Int64Range(1, 1000).Draw(rt, "den")}
@@ -103,113 +175,6 @@ func TestConversionBooksItsResidue(t *testing.T) {
 		}
 		checkBooks(t, b)
 	})
-}
-
-// Random histories against the invariants: sums of zero, balance per entry, one set per source, permissions within
-// limits, breaches flagged, resolution at most once, and the same books whatever the order within a batch.
-func TestRandomHistoriesKeepEveryInvariant(t *testing.T) {
-	places := []Account{lisbon(), porto(), hours(CommonsPath(net)), hours(MemberPath(net, "lisbon", "m1"))}
-	limit := Limit{Floor: -50, Ceiling: 50}
-	rules := Rules{Limits: map[Account]Limit{places[0]: limit, places[1]: limit}}
-	rapid.Check(t, func(rt *rapid.T) {
-		b, mirror := newBook(t), newBook(t)
-		var offered []Entry
-		next := uint64(0)
-		for range rapid.IntRange(1, 6).Draw(rt, "batches") {
-			var batch []Entry
-			for range rapid.IntRange(1, 8).Draw(rt, "size") {
-				next++
-				batch = append(batch, drawEntry(rt, next, places, offered))
-				offered = append(offered, batch[len(batch)-1])
-			}
-			if rapid.Bool().Draw(rt, "repeat") {
-				batch = append(batch, offered[rapid.IntRange(0, len(offered)-1).Draw(rt, "which")])
-			}
-			before := map[Account]int64{}
-			for _, a := range places {
-				before[a] = b.Account(a).Balance()
-			}
-			b.Apply(rules, batch)
-			mirror.Apply(rules, rapid.Permutation(batch).Draw(rt, "order"))
-			checkBooks(t, b)
-		}
-		if !bytes.Equal(b.AppendBalances(nil), mirror.AppendBalances(nil)) {
-			rt.Fatal("another order within the batches gave other balances")
-		}
-		checkHistory(rt, b, limit, places[:2])
-	})
-}
-
-func drawEntry(rt *rapid.T, index uint64, places []Account, offered []Entry) Entry {
-	kind := rapid.SampledFrom([]Kind{Post, Post, Hold, Settle, Void, Reverse}).Draw(rt, "kind")
-	standing := rapid.SampledFrom([]Standing{Fact, Permission}).Draw(rt, "standing")
-	if len(offered) == 0 {
-		kind = Post
-	}
-	if kind != Post && kind != Hold {
-		of := offered[rapid.IntRange(0, len(offered)-1).Draw(rt, "of")]
-		e := Reversal(&of, source(index), 0)
-		e.Kind = kind
-		if kind == Settle {
-			e.Postings = slices.Clone(of.Postings)
-		}
-		if kind == Void {
-			e.Postings = nil
-		}
-		return e
-	}
-	from := rapid.IntRange(0, len(places)-1).Draw(rt, "from")
-	to := (from + rapid.IntRange(1, len(places)-1).Draw(rt, "to")) % len(places)
-	amount := rapid.Int64Range(1, 40).Draw(rt, "amount")
-	return Entry{Source: source(index), Kind: kind, Standing: standing,
-		Postings: []Posting{{places[from], -amount}, {places[to], amount}}}
-}
-
-// checkHistory replays the records by the simplest possible arithmetic.
-func checkHistory(rt *rapid.T, b *Book, limit Limit, limited []Account) {
-	balance, seen, resolved := map[Account]int64{}, map[ID]bool{}, map[ID]bool{}
-	for _, r := range b.Records() {
-		e := r.Entry
-		if seen[e.ID()] {
-			rt.Fatalf("%s stands twice", e.ID())
-		}
-		seen[e.ID()] = true
-		if r.Code != Booked {
-			continue
-		}
-		if e.Ref != (ID{}) {
-			if resolved[e.Ref] {
-				rt.Fatalf("%s was resolved twice", e.Ref)
-			}
-			resolved[e.Ref] = true
-		}
-		if e.Kind == Hold {
-			continue
-		}
-		flagged := map[Account]bool{}
-		for _, br := range r.Breaches {
-			flagged[br.Account] = true
-		}
-		for _, p := range e.Postings {
-			balance[p.Account] += p.Amount
-			now := balance[p.Account]
-			worse := p.Amount < 0 && now < limit.Floor || p.Amount > 0 && now > limit.Ceiling
-			if !slices.Contains(limited, p.Account) {
-				continue
-			}
-			if worse && e.Kind == Post && e.Standing == Permission {
-				rt.Fatalf("a permission carried %s to %d", p.Account.Path, now)
-			}
-			if worse != flagged[p.Account] {
-				rt.Fatalf("%s at %d: breach flagged %v", p.Account.Path, now, flagged[p.Account])
-			}
-		}
-	}
-	for _, a := range b.Accounts() {
-		if b.Account(a).Balance() != balance[a] {
-			rt.Fatalf("%s has %d, the records say %d", a.Path, b.Account(a).Balance(), balance[a])
-		}
-	}
 }
 
 func TestEverySealedBalanceIsProvedAndNoOther(t *testing.T) {
