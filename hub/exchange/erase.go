@@ -1,14 +1,20 @@
 package exchange
 
 import (
+	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"time"
 
 	"kith/hub/registry"
+	"kith/internal/access"
 	"kith/internal/pki"
 )
 
@@ -25,38 +31,33 @@ func (e *Erasure) print(w io.Writer) {
 	fmt.Fprintf(w, "erased %s; all older backups are gone, the new one is %s\n", many(uint64(max(e.Parts, 0)), "private part", "private parts"), e.Backup)
 }
 
-// erasingFile stands in the state directory from before an erasure begins until the last backup that names the person is
-// gone. It names nobody: it only says that an order for somebody nothing is known of may be the end of an unfinished one.
-const erasingFile = "erasing"
-
-// erase forgets a person in this order: the registry first, so that rosters without the person go out and nothing new is
-// accepted; then private parts and projections; then the free pages of the database; then the backups that still hold the
-// person, and these only after a fresh copy has been verified. After a crash anywhere, ordering it again finishes it.
-// Somebody of whom nothing was ever known, most likely a misspelt id, costs no backup.
+// erase forgets a person in this order: the registry first, which remembers names that tell nobody who it was, so that rosters
+// without the person go out and nothing new is taken in; then private parts and projections; then the free pages of the
+// database; then the backups that still hold the person, and these only after a fresh copy has been verified. After a crash
+// anywhere, ordering it again finishes it: an erased id is known by its name on the list. Somebody of whom nothing was ever
+// known, most likely a misspelt id, costs no backup.
 func (x *Exchange) erase(ctx context.Context, member string) (Answer, error) {
-	var a Answer
-	marker := filepath.Join(x.opt.StateDir, erasingFile)
-	_, err := os.Stat(marker)
-	unfinished := err == nil
-	if err := pki.WriteFile(marker, nil, 0o600); err != nil {
-		return a, fmt.Errorf("nothing was erased: %w", err)
-	}
 	_, known := x.registry.Member(member)
-	if known {
-		if a, err = x.apply(ctx, registry.Change{DropMembers: []string{member}}); err != nil {
-			return a, err
-		}
+	named, cards, err := x.storage.Beside(ctx, member)
+	if err != nil {
+		return Answer{}, fmt.Errorf("nothing was erased: %w", err)
 	}
-	n, err := x.storage.EraseMember(ctx, member)
+	if !known && named == 0 && !x.registry.Erasures().Has(member) {
+		return Answer{}, fmt.Errorf("no record here names %.60q: nothing was changed; hub list members shows how ids are spelt", member)
+	}
+	a, err := x.apply(ctx, registry.Change{Erase: []registry.Erasing{{Member: member, Cards: cards}}})
+	if err != nil {
+		return a, err
+	}
+	if err := x.keepMemory(); err != nil {
+		return a, fmt.Errorf("the person is out of the registry and of the rosters, and nothing else was erased yet; order it again: %w", err)
+	}
+	n, err := x.storage.Sweep(ctx)
 	if x.pages != nil {
 		x.pages.periods.faces.forget()
 	}
 	if err != nil {
-		return a, err
-	}
-	if !known && !unfinished && n == 0 {
-		return a, errors.Join(fmt.Errorf("no record here names %.60q: nothing was changed; hub list members shows how ids are spelt", member),
-			os.Remove(marker))
+		return a, fmt.Errorf("the person is out of the registry and of the rosters, and nothing else was erased yet; order it again: %w", err)
 	}
 	if err := x.storage.Compact(ctx); err != nil {
 		return a, fmt.Errorf("erased, but old pages are still on the disk; order it again: %w", err)
@@ -68,9 +69,99 @@ func (x *Exchange) erase(ctx context.Context, member string) (Answer, error) {
 	if err := x.dropBackups(taken.Files[0]); err != nil {
 		return a, fmt.Errorf("erased here, but older backups could not be removed; order it again: %w", err)
 	}
-	if err := os.Remove(marker); err != nil {
-		x.log.Warn("the erasure is complete, though its mark could not be removed", "err", err)
-	}
 	a.Erased = &Erasure{Parts: n, Backup: taken.Files[0]}
 	return a, nil
+}
+
+// memoryFile keeps the list of who was erased beside the database, so that a database put back from an older copy, which still
+// has a person, forgets that person again when it is opened. Its first line is the key, each other one a name.
+const memoryFile = "erased"
+
+// maxMemory bounds the file, in bytes.
+const maxMemory = 65 + access.MaxErased*33
+
+// keepMemory writes the list as it stands; nothing while nobody was erased.
+func (x *Exchange) keepMemory() error {
+	m := x.registry.Memory()
+	if len(m.Names) == 0 {
+		return nil
+	}
+	text := fmt.Appendf(nil, "%x\n", m.Key)
+	for _, n := range m.Names {
+		text = fmt.Appendf(text, "%s\n", n)
+	}
+	return pki.WriteFile(filepath.Join(x.opt.StateDir, memoryFile), text, 0o600)
+}
+
+// readMemory is empty while there is no file.
+func readMemory(file string) (m registry.Memory, err error) {
+	f, err := os.Open(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return m, nil
+	}
+	if err != nil {
+		return m, err
+	}
+	defer f.Close()
+	text, err := io.ReadAll(io.LimitReader(f, maxMemory+1))
+	if err != nil {
+		return m, err
+	}
+	return parseMemory(text)
+}
+
+func parseMemory(text []byte) (m registry.Memory, err error) {
+	if len(text) > maxMemory {
+		return m, fmt.Errorf("more than %d bytes", maxMemory)
+	}
+	for i, line := range bytes.Split(bytes.TrimSuffix(text, []byte("\n")), []byte("\n")) {
+		dst := m.Key[:]
+		var n access.ErasedName
+		if i > 0 {
+			dst = n[:]
+		}
+		if hex.DecodedLen(len(line)) != len(dst) || len(line)%2 != 0 {
+			return m, fmt.Errorf("line %d: want %d hexadecimal digits", i+1, 2*len(dst))
+		}
+		if _, err := hex.Decode(dst, line); err != nil {
+			return m, fmt.Errorf("line %d: %w", i+1, err)
+		}
+		if i > 0 {
+			m.Names = append(m.Names, n)
+		}
+	}
+	return m, nil
+}
+
+// remember brings a database that was just opened to what was erased: it may be an older copy than the list beside it, or a
+// crash may have come between the list and the records.
+func (x *Exchange) remember(ctx context.Context) error {
+	file := filepath.Join(x.opt.StateDir, memoryFile)
+	m, err := readMemory(file)
+	if err == nil {
+		_, err = x.registry.Apply(ctx, registry.Change{Recall: &m}, time.Now())
+	}
+	if err != nil {
+		return fmt.Errorf("taking in who was erased, from %s; put the file of this very hub there, or move it away and order erasures again: %w", file, err)
+	}
+	if now := x.registry.Memory(); !sameMemory(m, now) {
+		if err := x.keepMemory(); err != nil {
+			return err
+		}
+	}
+	x.storage.Heed(x.registry.Erasures)
+	done, err := x.storage.Swept(ctx)
+	if err != nil || done {
+		return err
+	}
+	n, err := x.storage.Sweep(ctx)
+	if err == nil && n > 0 {
+		x.log.Warn("parts of people who were erased stood in the database and are gone now; backups may hold them: order the erasure again", "parts", n)
+		err = x.storage.Compact(ctx)
+	}
+	return err
+}
+
+func sameMemory(a, b registry.Memory) bool {
+	return len(b.Names) == 0 && len(a.Names) == 0 || a.Key == b.Key && slices.Equal(a.Names, b.Names)
 }

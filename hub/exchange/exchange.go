@@ -116,6 +116,9 @@ func openDesk(ctx context.Context, cfg Config, opt Options) (_ *Exchange, err er
 	if _, err := x.registry.Apply(ctx, registry.Change{Nodes: nodes}, time.Now()); err != nil {
 		return nil, fmt.Errorf("entering the configured nodes: %w", err)
 	}
+	if err := x.remember(ctx); err != nil {
+		return nil, err
+	}
 	return x, nil
 }
 

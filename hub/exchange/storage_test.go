@@ -442,7 +442,8 @@ func TestAForkIsKeptAsEvidenceAndItsTapsAreCarriedOver(t *testing.T) {
 	if got := b.seen("zoe"); got.At != hour+90_007 || got.Epoch != next.epoch {
 		t.Fatalf("%+v", got)
 	}
-	if n := must(b.x.storage.EraseMember(t.Context(), "zoe")); n != 8 {
+	must(b.x.registry.Apply(t.Context(), registry.Change{Erase: []registry.Erasing{{Member: "zoe"}}}, time.Now()))
+	if n := must(b.x.storage.Sweep(t.Context())); n != 8 {
 		t.Fatalf("%d parts erased", n)
 	}
 	if r := b.settle(); r.Erased != 8 || b.seen("zoe").Member != "" {

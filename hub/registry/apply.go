@@ -159,6 +159,11 @@ func (a *applying) members(c Change) {
 		if !a.id("member", m.ID) || !a.node("member "+m.ID, m.Home) {
 			continue
 		}
+		if a.b.erased.has(m.ID) {
+			// What still arrives about the one who was erased would be taken for this one's.
+			a.refuse("member %s: somebody of this id was erased, and what arrives under it is dropped for ever; choose another id", m.ID)
+			continue
+		}
 		a.name("member "+m.ID, m.Name)
 		a.window("member "+m.ID, m.From, m.Until)
 		for _, g := range m.Groups {
@@ -208,6 +213,7 @@ func (a *applying) cards(c Change) {
 		a.window("a card of "+k.Member, k.From, k.Until)
 		a.setCard(k)
 		a.put(KindCard, k.ID, k)
+		a.unmark(k.ID)
 		a.touch(&m)
 	}
 }

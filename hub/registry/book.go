@@ -27,6 +27,7 @@ type Book struct {
 	grants    map[Key]Grant
 	closed    map[Closure]bool
 	resources map[Key]Resource
+	erased    erased
 }
 
 // NewBook is an empty book of a network.
@@ -34,7 +35,7 @@ func NewBook(network string) *Book {
 	return &Book{
 		network: network, nodes: map[string]Node{}, edges: map[string]Edge{}, members: map[string]access.Member{},
 		cards: map[string]access.Card{}, cardsOf: map[string][]string{}, schedules: map[Key]Schedule{}, grants: map[Key]Grant{},
-		closed: map[Closure]bool{}, resources: map[Key]Resource{},
+		closed: map[Closure]bool{}, resources: map[Key]Resource{}, erased: erased{names: map[access.ErasedName]bool{}},
 	}
 }
 
@@ -47,6 +48,7 @@ func (r *Refusal) Error() string { return strings.Join(r.Problems, "; ") }
 type Step struct {
 	Records []Record
 	Nodes   []string
+	Erased  bool // the names of erased people are others now
 	undo    []func()
 }
 
@@ -70,6 +72,7 @@ func (b *Book) Apply(c Change, now time.Time) (*Step, error) {
 	a.doors(c)
 	a.resources(c)
 	a.drops(c)
+	a.erase(c)
 	if a.err == nil && len(a.problems) > 0 {
 		a.err = &Refusal{Problems: a.problems}
 	}
@@ -87,7 +90,8 @@ func (b *Book) Apply(c Change, now time.Time) (*Step, error) {
 }
 
 // Document builds the roster of one node from the book: members at home here, and those elsewhere whom a grant of this
-// node names, by id or by group, while that grant has not ended. Version and Issued are left to the caller.
+// node names, by id or by group, while that grant has not ended; and the names of all who were erased, since anybody may have
+// been anywhere. Version and Issued are left to the caller.
 func (b *Book) Document(node string, now time.Time) (access.Document, error) {
 	n, ok := b.nodes[node]
 	if !ok {
@@ -144,6 +148,7 @@ func (b *Book) Document(node string, now time.Time) (access.Document, error) {
 		}
 	}
 	slices.SortFunc(d.Resources, func(x, y access.Resource) int { return cmp.Compare(x.ID, y.ID) })
+	d.ErasureKey, d.Erased = b.erased.texts()
 	return d, nil
 }
 

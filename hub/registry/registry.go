@@ -7,7 +7,8 @@
 // back. Revoking and closing are changes like any other and stand in the very next version.
 //
 // It never sends anything: what to publish is in the answer. It never puts a person into a roster of a node where that
-// person has no right.
+// person has no right. Nor does it forget whom it erased: of these it keeps names that tell nobody who they were, and hands
+// them to every node, so that no edge and no late message brings anything about them back.
 package registry
 
 import (
@@ -16,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"kith/internal/access"
@@ -83,6 +85,8 @@ type Change struct {
 	DropCards     []string
 	DropMembers   []string // and with them their cards and grants
 	DropResources []Key
+	Erase         []Erasing
+	Recall        *Memory
 }
 
 // Roster is one version of a node's document.
@@ -111,6 +115,7 @@ const (
 	KindSchedule = "schedules"
 	KindClosure  = "closures"
 	KindResource = "resources"
+	KindErased   = "erased"
 )
 
 // Store keeps records and rosters. Save is one durable transaction: nil means all of it survives a power cut, an error
@@ -127,6 +132,8 @@ type Registry struct {
 	mu    sync.RWMutex // guards book and rosters; held for writing through one Save
 	book  *Book
 	now   map[string]Roster
+
+	erased atomic.Pointer[access.Erasures] // as the book has them; whoever stores private parts asks for each batch
 }
 
 // Open reads the book from its store.
@@ -144,6 +151,7 @@ func Open(ctx context.Context, network string, store Store) (*Registry, error) {
 		{KindGrant, read(func(b *Book, v Grant) { b.grants[Key{v.Node, v.ID}] = v })},
 		{KindClosure, read(func(b *Book, v Closure) { b.closed[v] = true })},
 		{KindResource, read(func(b *Book, v Resource) { b.resources[Key{v.Node, v.ID}] = v })},
+		{KindErased, loadErased},
 	} {
 		records, err := store.Records(ctx, load.kind)
 		if err != nil {
@@ -155,6 +163,10 @@ func Open(ctx context.Context, network string, store Store) (*Registry, error) {
 			}
 		}
 	}
+	if err := r.book.erased.begin(); err != nil {
+		return nil, fmt.Errorf("opening the registry: %w", err)
+	}
+	r.erased.Store(r.book.erased.list())
 	rosters, err := store.Rosters(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("opening the registry: %w", err)
@@ -195,6 +207,9 @@ func (r *Registry) Apply(ctx context.Context, c Change, now time.Time) ([]Roster
 	}
 	for _, v := range rosters {
 		r.now[v.Node] = v
+	}
+	if step.Erased {
+		r.erased.Store(r.book.erased.list())
 	}
 	return rosters, nil
 }

@@ -345,7 +345,7 @@ func TestTheBookStaysWhole(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 12).Draw(t, "changes") {
 			var c Change
-			switch rapid.IntRange(0, 8).Draw(t, "what") {
+			switch rapid.IntRange(0, 9).Draw(t, "what") {
 			case 0, 1:
 				mem := access.Member{ID: people.Draw(t, "who"), Home: nodes.Draw(t, "home"), Role: "resident"}
 				if rapid.Bool().Draw(t, "grouped") {
@@ -372,6 +372,11 @@ func TestTheBookStaysWhole(t *testing.T) {
 					Measure: rapid.SampledFrom([]string{"night", "day"}).Draw(t, "measure"), MaxEntry: rapid.Int64Range(-1, 3).Draw(t, "max")}})
 			case 8:
 				c.DropResources = append(c.DropResources, Key{nodes.Draw(t, "node"), "bed"})
+			case 9:
+				c.Erase = append(c.Erase, Erasing{people.Draw(t, "who"), []string{card(rapid.IntRange(0, 4).Draw(t, "card"))}})
+				if rapid.Bool().Draw(t, "refused") {
+					c.DropCards = append(c.DropCards, "pkoc:none")
+				}
 			case 6:
 				c.Close = append(c.Close, Closure{nodes.Draw(t, "node"), "front"})
 			}
@@ -449,7 +454,8 @@ func snapshot(b *Book) map[string]any {
 	for k := range b.closed {
 		closed[k.Node+"/"+k.Door] = true
 	}
-	return map[string]any{"nodes": j(b.nodes), "edges": j(b.edges), "members": j(b.members), "cards": j(b.cards),
+	key, erased := b.erased.texts()
+	return map[string]any{"erased": erased, "key": key, "kept": b.erased.kept, "nodes": j(b.nodes), "edges": j(b.edges), "members": j(b.members), "cards": j(b.cards),
 		"cardsOf": cards, "grants": grants, "schedules": schedules, "closed": closed, "resources": resources}
 }
 

@@ -18,14 +18,22 @@ import (
 // stored, and the same call may be tried again; ErrDiskFull heals by itself once there is space.
 //
 // A batch that is stored already is passed over, so a repeat changes nothing. A batch that leaves a gap is ErrGap, one
-// that differs from what is stored is ErrConflict: the caller keeps that one as evidence.
+// that differs from what is stored is ErrConflict: the caller keeps that one as evidence. A private part that names
+// somebody who was erased is stored as erased.
 func (s *Store) Commit(ctx context.Context, batches []Accepted) error {
-	done, err := s.prepare(batches)
+	gone := s.gone()
+	done, err := s.prepare(batches, gone)
 	if err != nil {
 		return err
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if now := s.gone(); now != gone {
+		// Somebody was erased meanwhile. Whoever erases looks at what is stored after this lock, and never again.
+		if done, err = s.prepare(batches, now); err != nil {
+			return err
+		}
+	}
 	dbtx, err := s.write.BeginTx(ctx, nil)
 	if err != nil {
 		return fmt.Errorf("committing batches: %w", classify(err))
@@ -101,7 +109,7 @@ func (t *commitTx) accept(a *Accepted, p *projected) error {
 	case a.Lost:
 		err = t.lost(row, a)
 	case a.Bundle != nil:
-		b, err = t.bundle(row, a)
+		b, err = t.bundle(row, a, p)
 	}
 	if err != nil {
 		return err
@@ -111,7 +119,7 @@ func (t *commitTx) accept(a *Accepted, p *projected) error {
 			return err
 		}
 		t.leaves = true
-	} else if err := t.latePrivate(row, a); err != nil {
+	} else if err := t.latePrivate(row, a, p); err != nil {
 		return err
 	}
 	for i := range a.Evidence {
@@ -162,7 +170,7 @@ func (t *commitTx) log(l *Log) (*logRow, error) {
 }
 
 // bundle stores the leaf lines and says what place they took; nil: they were here before.
-func (t *commitTx) bundle(row *logRow, a *Accepted) (*partsRow, error) {
+func (t *commitTx) bundle(row *logRow, a *Accepted, done *projected) (*partsRow, error) {
 	n := uint64(len(a.Leaves))
 	switch {
 	case n == 0 || len(a.Bundle) > MaxBundle || n > 1<<placeBits:
@@ -176,11 +184,11 @@ func (t *commitTx) bundle(row *logRow, a *Accepted) (*partsRow, error) {
 	case a.From+n >= 1<<maxIndexBits:
 		return nil, fmt.Errorf("index past 2^%d", maxIndexBits)
 	}
-	return t.insert(row, a)
+	return t.insert(row, a, done)
 }
 
 // insert writes the row of a bundle that has its place, and the private parts beside it.
-func (t *commitTx) insert(row *logRow, a *Accepted) (*partsRow, error) {
+func (t *commitTx) insert(row *logRow, a *Accepted, done *projected) (*partsRow, error) {
 	n, packed := uint64(len(a.Leaves)), packRange(a.Log.Range)
 	if _, err := unpackTree(a.Log.Size, packed); err != nil {
 		return nil, err
@@ -198,6 +206,9 @@ func (t *commitTx) insert(row *logRow, a *Accepted) (*partsRow, error) {
 	for i := range a.Private {
 		if part := &a.Private[i]; !p.add(part) {
 			return nil, fmt.Errorf("private part %d does not belong to this batch", part.Index)
+		}
+		if done.erased[a.Private[i].Index] {
+			p.erase(a.Private[i].Index)
 		}
 	}
 	return p, t.putParts(p)

@@ -208,10 +208,10 @@ func (t *commitTx) refill(row *logRow, l Log, at tree, lines [][]byte) error {
 			a.Log.Range = append(a.Log.Range, h)
 		}
 		var p projected
-		if err := t.s.prepareOne(&a, &p); err != nil {
+		if err := t.s.prepareOne(&a, &p, nil); err != nil {
 			return err
 		}
-		b, err := t.insert(row, &a)
+		b, err := t.insert(row, &a, &p)
 		if err != nil {
 			return err
 		}

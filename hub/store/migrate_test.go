@@ -18,6 +18,7 @@ const asBefore0007 = `
 	ALTER TABLE old_lines RENAME TO lines; ALTER TABLE old_presence RENAME TO presence;
 	CREATE INDEX lines_by_node ON lines (node, at); CREATE INDEX presence_by_node ON presence (node);
 	ALTER TABLE bundles DROP COLUMN received;
+	DROP TABLE erased;
 	PRAGMA user_version = 6;`
 
 // A database of before says the same after the migration, line by line and person by person, and goes on.

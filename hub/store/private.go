@@ -1,17 +1,15 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // latePrivate stores private parts that come after their leaves and projects those leaves again. An erased part
-// stays erased.
-func (t *commitTx) latePrivate(row *logRow, a *Accepted) error {
+// stays erased, and one that names somebody who was erased is never taken in.
+func (t *commitTx) latePrivate(row *logRow, a *Accepted, done *projected) error {
 	if len(a.Private) == 0 {
 		return nil
 	}
@@ -24,6 +22,16 @@ func (t *commitTx) latePrivate(row *logRow, a *Accepted) error {
 		p, err := partsAt(t.ctx, t.tx, base|int64(part.Index))
 		if err != nil {
 			return err
+		}
+		if done.erased[part.Index] {
+			if _, found := p.at(part.Index); !found {
+				p.erase(part.Index)
+				err = t.putParts(&p)
+			}
+			if err != nil {
+				return err
+			}
+			continue // its line was made without it
 		}
 		if !p.add(part) {
 			continue
@@ -76,57 +84,6 @@ func (t *commitTx) reproject(address int64, b *partsRow) error {
 	return nil
 }
 
-// EraseMember forgets a person: every private part that names the member, with its salt, and every projection made
-// from it. Leaves, roots and receipts stand; what remains is that somebody did something within that hour. It returns
-// how many parts were erased. Backups made earlier still hold them until they are rotated out.
-func (s *Store) EraseMember(ctx context.Context, member string) (int, error) {
-	if member == "" {
-		return 0, errors.New("erasing a member: no member named")
-	}
-	n, err := s.erase(ctx, func(t *commitTx) ([]int64, error) { return t.naming(member) }, member)
-	if err != nil {
-		return 0, fmt.Errorf("erasing a member: %w", err)
-	}
-	return n, nil
-}
-
-// naming finds every address whose private part or line names a member. The quoted id finds it wherever the part says
-// it, also inside the copy that a replayed leaf carries.
-func (t *commitTx) naming(member string) ([]int64, error) {
-	plain, escaped := []byte(`"`+member+`"`), []byte(`\"`+member+`\"`)
-	rows, err := t.tx.QueryContext(t.ctx, `SELECT b.log, b.first, b.n, p.parts FROM private_parts p JOIN bundles b ON b.seq = p.seq
-		WHERE instr(p.parts, ?) > 0 OR instr(p.parts, ?) > 0`, plain, escaped)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var all []int64
-	for rows.Next() {
-		var log int64
-		var p partsRow
-		var packed []byte
-		if err := rows.Scan(&log, &p.first, &p.n, &packed); err != nil {
-			return nil, err
-		}
-		if err := p.decode(packed); err != nil {
-			return nil, err
-		}
-		for i := range p.parts {
-			if b := p.parts[i].Bytes; bytes.Contains(b, plain) || bytes.Contains(b, escaped) {
-				all = append(all, log<<maxIndexBits|int64(p.parts[i].Index))
-			}
-		}
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	lines, err := addresses(t.tx.QueryContext(t.ctx, `SELECT b.log << 40 | (b.first + (l.id & 0xffff))
-		FROM lines l JOIN bundles b ON b.seq = l.id >> 16 WHERE l.member = ?`, member))
-	all = append(all, lines...)
-	slices.Sort(all)
-	return slices.Compact(all), err
-}
-
 // Erase forgets the private part of one leaf.
 func (s *Store) Erase(ctx context.Context, a Address) error {
 	_, err := s.erase(ctx, func(t *commitTx) ([]int64, error) {
@@ -135,14 +92,14 @@ func (s *Store) Erase(ctx context.Context, a Address) error {
 			return nil, ErrUnknown
 		}
 		return []int64{r.id<<maxIndexBits | int64(a.Index)}, nil
-	}, "")
+	})
 	if err != nil {
 		return fmt.Errorf("erasing the private part of %s %s %d: %w", a.Edge, a.Epoch, a.Index, err)
 	}
 	return nil
 }
 
-func (s *Store) erase(ctx context.Context, find func(*commitTx) ([]int64, error), member string) (int, error) {
+func (s *Store) erase(ctx context.Context, find func(*commitTx) ([]int64, error)) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	dbtx, err := s.write.BeginTx(ctx, nil)
@@ -152,7 +109,7 @@ func (s *Store) erase(ctx context.Context, find func(*commitTx) ([]int64, error)
 	t := s.newTx(ctx, dbtx)
 	list, err := find(t)
 	if err == nil {
-		err = t.eraseAll(list, member)
+		err = t.eraseAll(list)
 	}
 	if err != nil {
 		return 0, errors.Join(classify(err), ignoreDone(dbtx.Rollback()))
@@ -169,11 +126,8 @@ func (s *Store) erase(ctx context.Context, find func(*commitTx) ([]int64, error)
 	return len(list), nil
 }
 
-func (t *commitTx) eraseAll(list []int64, member string) error {
+func (t *commitTx) eraseAll(list []int64) error {
 	members := map[string]bool{}
-	if member != "" {
-		members[member] = true
-	}
 	for _, address := range list {
 		var named string
 		p, err := partsAt(t.ctx, t.tx, address)

@@ -14,13 +14,14 @@ const parallelLeaves = 256
 
 // projected is what one batch adds to the projections.
 type projected struct {
-	lines []Line
-	seen  []Seen
-	facts []Fact
+	lines  []Line
+	seen   []Seen
+	facts  []Fact
+	erased map[uint64]bool // private parts that are not taken in; nil: none
 }
 
 // prepare runs the pure projections outside the transaction, on all cores.
-func (s *Store) prepare(batches []Accepted) ([]projected, error) {
+func (s *Store) prepare(batches []Accepted, gone *gone) ([]projected, error) {
 	done := make([]projected, len(batches))
 	leaves := 0
 	for i := range batches {
@@ -28,7 +29,7 @@ func (s *Store) prepare(batches []Accepted) ([]projected, error) {
 	}
 	if leaves < parallelLeaves {
 		for i := range batches {
-			if err := s.prepareOne(&batches[i], &done[i]); err != nil {
+			if err := s.prepareOne(&batches[i], &done[i], gone); err != nil {
 				return nil, err
 			}
 		}
@@ -40,7 +41,7 @@ func (s *Store) prepare(batches []Accepted) ([]projected, error) {
 	for w := range workers {
 		wg.Go(func() {
 			for i := w; i < len(batches) && errs[w] == nil; i += workers {
-				errs[w] = s.prepareOne(&batches[i], &done[i])
+				errs[w] = s.prepareOne(&batches[i], &done[i], gone)
 			}
 		})
 	}
@@ -53,10 +54,18 @@ func (s *Store) prepare(batches []Accepted) ([]projected, error) {
 	return done, nil
 }
 
-func (s *Store) prepareOne(a *Accepted, p *projected) error {
+func (s *Store) prepareOne(a *Accepted, p *projected, gone *gone) error {
 	parts := make(map[uint64]*PrivatePart, len(a.Private))
 	for i := range a.Private {
-		parts[a.Private[i].Index] = &a.Private[i]
+		part := &a.Private[i]
+		if gone.names(part.Bytes) {
+			if p.erased == nil {
+				p.erased = map[uint64]bool{}
+			}
+			p.erased[part.Index] = true
+			continue
+		}
+		parts[part.Index] = part
 	}
 	p.lines = make([]Line, 0, len(a.Leaves))
 	for i := range a.Leaves {

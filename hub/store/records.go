@@ -9,7 +9,7 @@ import (
 
 // Record is one thing of the registry: its meaning is the registry's, its bytes are kept here. Body nil removes it.
 type Record struct {
-	Kind string // places, edges, members, cards, grants, schedules, closures, resources
+	Kind string // places, edges, members, cards, grants, schedules, closures, resources, erased
 	ID   string
 	Body []byte
 }
@@ -35,6 +35,7 @@ var recordTables = map[string]struct{ put, drop, list string }{
 	"schedules": recordSQL("schedules"),
 	"closures":  recordSQL("closures"),
 	"resources": recordSQL("resources"),
+	"erased":    recordSQL("erased"),
 }
 
 func recordSQL(table string) struct{ put, drop, list string } {

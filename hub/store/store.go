@@ -23,6 +23,7 @@ import (
 
 	"modernc.org/sqlite"
 
+	"kith/internal/access"
 	"kith/internal/event"
 )
 
@@ -66,6 +67,10 @@ type Store struct {
 	open   bool // a transaction was begun and not published: what the writer remembers of places may be wrong
 	stmts  statements
 	newest chan struct{}
+
+	erased  func() *access.Erasures // who must not be kept; nil: nobody
+	goneMu  sync.Mutex
+	goneNow *gone // of the list that erased gave last
 }
 
 type logKey struct {

@@ -1,0 +1,229 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"kith/internal/access"
+	"kith/internal/event"
+)
+
+const (
+	maxKnown       = 1 << 16 // words remembered not to be of anybody erased
+	keyDigits      = 2 * 65  // of a card's public key, 04 || X || Y
+	cardDigits     = 2 * 32  // of a card's id: X
+	maxCardsBeside = 64      // cards found beside one person; an edge that lies could name any number
+)
+
+// gone answers, for one list of erased names, whether a private part names somebody on it. Nearly every word that comes has
+// come before and is of somebody who is still there, so those are remembered.
+type gone struct {
+	list *access.Erasures
+
+	mu    sync.RWMutex
+	known map[string]struct{}
+}
+
+// Heed gives the store the question who was erased; it is asked for every commit. Call it before the first one.
+func (s *Store) Heed(erased func() *access.Erasures) { s.erased = erased }
+
+// gone is the list as it stands now, the same value as long as it is the same list; nil: nobody was erased.
+func (s *Store) gone() *gone {
+	if s.erased == nil {
+		return nil
+	}
+	list := s.erased()
+	if list.Len() == 0 {
+		return nil
+	}
+	s.goneMu.Lock()
+	defer s.goneMu.Unlock()
+	if s.goneNow == nil || s.goneNow.list != list {
+		s.goneNow = &gone{list: list, known: map[string]struct{}{}}
+	}
+	return s.goneNow
+}
+
+// names says what event.Names does of a part in compact JSON. A part without an escape is read for its quotes alone, which
+// costs a tenth; nothing within a string can stand within a part of that kind.
+func (g *gone) names(part []byte) bool {
+	if g == nil {
+		return false
+	}
+	if bytes.IndexByte(part, '\\') >= 0 {
+		return event.Names(part, func(word string) bool { return g.has([]byte(word)) })
+	}
+	for {
+		_, rest, found := bytes.Cut(part, quote)
+		word, behind, closed := bytes.Cut(rest, quote)
+		if !found || !closed {
+			return false
+		}
+		if g.has(word) {
+			return true
+		}
+		part = behind
+	}
+}
+
+var quote = []byte(`"`)
+
+// has says whether a word is the id of an erased member or card, or the public key of such a card.
+func (g *gone) has(word []byte) bool {
+	switch {
+	case len(word) <= event.MaxID, bytes.HasPrefix(word, []byte("pkoc:")), bytes.HasPrefix(word, []byte("uid:")):
+	case len(word) == keyDigits && bytes.HasPrefix(word, []byte("04")):
+		word = append([]byte("pkoc:"), word[2:2+cardDigits]...)
+	default:
+		return false
+	}
+	g.mu.RLock()
+	_, known := g.known[string(word)]
+	g.mu.RUnlock()
+	if known {
+		return false
+	}
+	if g.list.Has(string(word)) {
+		return true
+	}
+	if len(word) <= len("pkoc:")+cardDigits {
+		g.mu.Lock()
+		if len(g.known) >= maxKnown {
+			clear(g.known)
+		}
+		g.known[string(word)] = struct{}{}
+		g.mu.Unlock()
+	}
+	return false
+}
+
+// sweptRow of meta says for which list everything that is stored was looked at.
+const sweptRow = "erased"
+
+// Swept says whether everything that is stored was looked at for the list that stands now.
+func (s *Store) Swept(ctx context.Context) (bool, error) {
+	g := s.gone()
+	if g == nil {
+		return true, nil
+	}
+	var n int
+	err := s.read.QueryRowContext(ctx, `SELECT count(*) FROM meta WHERE name = ? AND value = ?`, sweptRow, g.digest()).Scan(&n)
+	if err != nil {
+		return false, fmt.Errorf("reading how far erasing went: %w", err)
+	}
+	return n > 0, nil
+}
+
+func (g *gone) digest() string {
+	d := g.list.Digest()
+	return hex.EncodeToString(d[:])
+}
+
+// Sweep erases every private part that names somebody who was erased, with its salt, and every projection made from it.
+// Leaves, roots and receipts stand; what remains is that somebody did something within that hour. It returns how many parts
+// were erased. Commits go on while it looks; what they bring is held to the same list. Backups made earlier still hold the
+// parts until they are rotated out.
+func (s *Store) Sweep(ctx context.Context) (int, error) {
+	s.mu.Lock() // a commit that began with an older list has ended then, and is looked at
+	g := s.gone()
+	s.mu.Unlock()
+	if g == nil {
+		return 0, nil
+	}
+	list, err := s.naming(ctx, g)
+	if err != nil {
+		return 0, fmt.Errorf("looking for who was erased: %w", err)
+	}
+	n, err := s.erase(ctx, func(t *commitTx) ([]int64, error) {
+		_, err := t.tx.ExecContext(t.ctx, `INSERT INTO meta (name, value) VALUES (?, ?)
+			ON CONFLICT (name) DO UPDATE SET value = excluded.value`, sweptRow, g.digest())
+		return list, err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("erasing private parts: %w", err)
+	}
+	return n, nil
+}
+
+// naming finds every address whose private part names somebody on the list.
+func (s *Store) naming(ctx context.Context, g *gone) ([]int64, error) {
+	var all []int64
+	err := s.eachParts(ctx, "", func(log int64, p *partsRow) {
+		for i := range p.parts {
+			if g.names(p.parts[i].Bytes) {
+				all = append(all, log<<maxIndexBits|int64(p.parts[i].Index))
+			}
+		}
+	})
+	return all, err
+}
+
+// eachParts reads every row of private parts in which a text stands.
+func (s *Store) eachParts(ctx context.Context, text string, each func(log int64, p *partsRow)) error {
+	rows, err := s.read.QueryContext(ctx, `SELECT b.log, b.first, b.n, p.parts FROM private_parts p JOIN bundles b ON b.seq = p.seq
+		WHERE ? = '' OR instr(p.parts, CAST(? AS BLOB)) > 0`, text, text)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var log int64
+		var p partsRow
+		var packed []byte
+		if err := rows.Scan(&log, &p.first, &p.n, &packed); err != nil {
+			return err
+		}
+		if err := p.decode(packed); err != nil {
+			return err
+		}
+		each(log, &p)
+	}
+	return rows.Err()
+}
+
+// Beside says in how many private parts a member is named, and which cards stand there as the member's own, the first
+// 64 of them in the order of their texts. So it also knows cards that the registry has forgotten.
+func (s *Store) Beside(ctx context.Context, member string) (parts int, cards []string, err error) {
+	own := map[string]bool{}
+	err = s.eachParts(ctx, member, func(_ int64, p *partsRow) {
+		for i := range p.parts {
+			if event.Names(p.parts[i].Bytes, func(word string) bool { return word == member }) {
+				parts++
+				cardsOf(member, p.parts[i].Bytes, own)
+			}
+		}
+	})
+	if err != nil {
+		return 0, nil, fmt.Errorf("looking for a member: %w", err)
+	}
+	cards = slices.Sorted(maps.Keys(own))
+	return parts, cards[:min(len(cards), maxCardsBeside)], nil
+}
+
+// cardsOf collects the cards that a part says are a member's.
+func cardsOf(member string, part []byte, into map[string]bool) {
+	p, err := event.ParsePrivate(part)
+	if err != nil {
+		return
+	}
+	if p.Member == member && p.Card != "" {
+		into[p.Card] = true
+	}
+	var body event.EntryPrivate
+	if json.Unmarshal(p.Body, &body) == nil && body.WitnessMember == member && body.WitnessCard != "" {
+		into[body.WitnessCard] = true
+	}
+	var within struct {
+		Private string `json:"private"`
+	}
+	if json.Unmarshal(p.Body, &within) == nil && strings.HasPrefix(within.Private, "{") {
+		cardsOf(member, []byte(within.Private), into)
+	}
+}
