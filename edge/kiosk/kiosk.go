@@ -268,16 +268,20 @@ func (k *Kiosk) step(input func(View) Input) (<-chan struct{}, error) {
 	return recorded, nil
 }
 
-// keep writes the newest state, also when another goroutine made it: an older one must not come last.
 func (k *Kiosk) keep() {
+	if err := k.write(); err != nil {
+		k.log.Error("started uses would not survive a restart", "err", err)
+	}
+}
+
+// write keeps the newest state, also when another goroutine made it: an older one must not come last.
+func (k *Kiosk) write() error {
 	k.keeping.Lock()
 	defer k.keeping.Unlock()
 	k.mu.Lock()
 	now := k.machine.keep()
 	k.mu.Unlock()
-	if err := k.rooms.Keep(now.Running); err != nil {
-		k.log.Error("started uses would not survive a restart", "err", err)
-	}
+	return k.rooms.Keep(now.Running)
 }
 
 // record waits for the disk beside the reader's goroutine. There are never more of these than entries in the making.

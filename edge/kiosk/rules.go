@@ -44,6 +44,9 @@ func (m *Machine) check(s *session, v View) error {
 	if err := m.checkForm(p); err != nil {
 		return err
 	}
+	if erased := v.Roster.Erasures(); erased.Has(p.Member) || erased.Has(p.ToMember) {
+		return refuse(Ruled, "unknown-member", "no such member; whoever was erased is in no entry")
+	}
 	if p.Stop != "" {
 		return m.checkStop(s, v)
 	}

@@ -33,11 +33,15 @@ type file interface {
 	Sync() error
 }
 
+// besideName ends the name of what is being written.
+const besideName = ".new"
+
 // replace puts new content under a name so that a power cut at any moment leaves the old content or the new one, never
 // a mixture: the new bytes are durable under another name before the name moves, and the move is durable on return.
 func replace(d disk, name string, parts ...[]byte) error {
-	tmp := name + ".new"
+	tmp := name + besideName
 	if err := d.Write(tmp, parts...); err != nil {
+		_ = d.Remove(tmp) // half a roster is of no use and names people
 		return fmt.Errorf("writing %s: %w", tmp, err)
 	}
 	return move(d, tmp, name)

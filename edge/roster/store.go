@@ -98,7 +98,9 @@ func Open(o Options) (*Store, error) {
 func openOn(d disk, o Options) (*Store, error) {
 	s := &Store{o: o, disk: d, start: time.Now()}
 	s.lease.low = o.Built.Unix()
-	_ = d.Remove(partsName) // what stays is emptied by the next
+	for _, left := range []string{partsName, rosterName + besideName} { // by a power cut; people of former rosters stand in them
+		_ = d.Remove(left) // what stays is emptied by the next
+	}
 	var trouble []error
 	if err := s.loadClock(); err != nil {
 		trouble = append(trouble, err)

@@ -501,8 +501,10 @@ func TestARealFolderKeepsARosterAcrossARestart(t *testing.T) {
 	if err != nil || again.Held().Version != 5 || !again.Freshness().Fresh || again.Status().Broken != nil {
 		t.Fatalf("%v %+v", err, again.Status())
 	}
-	if _, err := os.Stat(filepath.Join(o.Dir, partsName)); !errors.Is(err, os.ErrNotExist) {
-		t.Fatalf("names of people were left in a half-written file: %v", err)
+	for _, name := range []string{rosterName + ".new", partsName} {
+		if _, err := os.Stat(filepath.Join(o.Dir, name)); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("names of people were left in the half-written %s: %v", name, err)
+		}
 	}
 	if err := hub.deliver(t, again, 6, "ben"); err != nil || again.Status().Broken != nil {
 		t.Fatal(err, again.Status().Broken)
