@@ -3,6 +3,7 @@ package board
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"os"
@@ -290,8 +291,18 @@ func TestTheCommandMovesInputsAndPrintsEveryChange(t *testing.T) {
 	if code != exitOK {
 		t.Fatalf("exit %d\n%s", code, out.String())
 	}
-	if !strings.HasPrefix(out.String(), `{"socket":`) || !strings.Contains(out.String(), `error unknown command "nonsense now"`) {
+	if !strings.HasPrefix(out.String(), `{"socket":`) || !strings.Contains(out.String(), `{"error":"unknown command \"nonsense now\""}`) {
 		t.Errorf("printed\n%s", out.String())
+	}
+	for line := range strings.Lines(out.String()) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("with --json, a line is %q", line)
+		}
+	}
+	var plain syncBuffer
+	if code := Command(soon(t), []string{"--socket", path}, strings.NewReader("nonsense now\nquit\n"), &plain, io.Discard); code != exitOK ||
+		!strings.Contains(plain.String(), `error unknown command "nonsense now"`) {
+		t.Errorf("exit %d, printed\n%s", code, plain.String())
 	}
 	for _, want := range []string{
 		`"in":"front/contact","v":1}`, `"in":"back/exit","v":1}`, `"in":"front/fire","v":1}`, `"in":"tamper","v":1}`,

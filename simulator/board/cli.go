@@ -134,7 +134,7 @@ func (s *session) run(ctx context.Context, stdin io.Reader) int {
 				return exitOK
 			}
 			if err := s.do(words); err != nil {
-				fmt.Fprintf(s.out, "error %v\n", err)
+				s.complain(err)
 			}
 		}
 	}
@@ -153,6 +153,16 @@ func (s *session) drain(w *Watch) {
 			return
 		}
 	}
+}
+
+// complain says what is wrong with a command, in the form of the other lines.
+func (s *session) complain(err error) {
+	if s.json {
+		text, _ := json.Marshal(map[string]string{"error": err.Error()}) // two strings: no error
+		fmt.Fprintf(s.out, "%s\n", text)
+		return
+	}
+	fmt.Fprintf(s.out, "error %v\n", err)
 }
 
 func (s *session) print(c Change) {

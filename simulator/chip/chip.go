@@ -29,8 +29,8 @@ const (
 
 // Event is something a watcher may want to print.
 type Event struct {
-	Kind  string // awake, listed, apdu, released, aborted, hung-up, returned
-	Count int    // targets listed, or bytes of the APDU
+	Kind  string // awake, listed, apdu, left, released, aborted, hung-up, returned
+	Count int    // targets listed, bytes of the APDU, exchanges until a card left, or the target released
 }
 
 // Options of a chip; the zero value is a well-behaved reader without a symbolic link.

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,6 +33,34 @@ func run(t *testing.T, args ...string) (code int, out, said string) {
 	return code, o.String(), e.String()
 }
 
+// documented wants every key of a JSON object, and of the objects in its lists, in the section of the page that is about us.
+func documented(t *testing.T, text string) {
+	t.Helper()
+	b, err := os.ReadFile("../../docs/FORMATS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(b), "\n## Simulator\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	var object map[string]any
+	if err := json.Unmarshal([]byte(text), &object); err != nil {
+		t.Fatal(err)
+	}
+	wanted := slices.Collect(maps.Keys(object))
+	for _, v := range object {
+		list, _ := v.([]any)
+		for _, each := range list {
+			inner, _ := each.(map[string]any)
+			wanted = slices.AppendSeq(wanted, maps.Keys(inner))
+		}
+	}
+	for _, key := range wanted {
+		if !strings.Contains(section, "`"+key+"`") {
+			t.Errorf("docs/FORMATS.md does not say what %s is", key)
+		}
+	}
+}
+
 func TestEveryPartOfTheTableIsMeasured(t *testing.T) {
 	code, out, said := run(t, "--bench", "--short", "--json")
 	if code != command.OK {
@@ -40,6 +70,7 @@ func TestEveryPartOfTheTableIsMeasured(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &table); err != nil {
 		t.Fatal(err)
 	}
+	documented(t, out)
 	found := map[string]bool{}
 	for _, f := range table.Figures {
 		if f.Value <= 0 {
@@ -94,6 +125,7 @@ func TestTheGeneratorLosesAndDoublesNothing(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatal(err)
 	}
+	documented(t, out)
 	if r.Events != 90 || r.Lost != 0 || r.Doubled != 0 || r.P50 <= 0 || r.P99 < r.P50 {
 		t.Fatalf("%+v", r)
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"flag"
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +126,19 @@ func TestCommandTellsAndReplays(t *testing.T) {
 	if f.First != 7 || f.Seeds != 5 || f.Failed != 0 || f.Messages == 0 || f.Leaves == 0 || f.Virtual <= 0 || f.Seconds <= 0 || len(f.Seen) == 0 ||
 		!strings.Contains(out, `"broken": []`) {
 		t.Errorf("JSON: %s", out)
+	}
+	page, err := os.ReadFile("../../docs/FORMATS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(page), "\n`simulator check --json`")
+	section, _, _ = strings.Cut(section, "\n## ")
+	for _, shape := range []reflect.Type{reflect.TypeFor[findings](), reflect.TypeFor[broken]()} {
+		for i := range shape.NumField() {
+			if key := shape.Field(i).Tag.Get("json"); !strings.Contains(section, "`"+key+"`") {
+				t.Errorf("docs/FORMATS.md does not say what %s is", key)
+			}
+		}
 	}
 	if code, out, said := tell("--help"); code != command.OK || said != "" || !strings.Contains(out, "--seeds MANY") || !strings.Contains(out, "--json") {
 		t.Errorf("help: code %d: %s%s", code, out, said)
