@@ -54,11 +54,19 @@ func (a *Appliance) DoorEvent(e door.Event) {
 	a.record(event.KindDoor, event.Door{Door: e.Door, State: string(e.State), Why: e.Why})
 	wall, _, _ := a.clock()
 	a.inside.moved(e.Door, string(e.State), wall)
-	if e.State == door.HeldWarning {
-		for _, r := range a.cfg.Readers {
-			if r.Door == e.Door {
-				a.lamps[r.ID].Say(feedback.Utterance{Word: feedback.Warning})
-			}
+	switch {
+	case e.State == door.HeldWarning:
+		a.sayAt(e.Door, feedback.Warning)
+	case (e.State == door.Relocked || e.State == door.FireClear) && !a.doors[e.Door].Letting(): // and nobody was let in since
+		a.sayAt(e.Door, feedback.Locked)
+	}
+}
+
+// sayAt tells everybody at a door a word.
+func (a *Appliance) sayAt(door string, w feedback.Word) {
+	for _, r := range a.cfg.Readers {
+		if r.Door == door {
+			a.lamps[r.ID].Say(feedback.Utterance{Word: w})
 		}
 	}
 }
@@ -77,10 +85,11 @@ func (a *Appliance) openReaders(context.Context) error {
 		a.readers[r.ID] = p
 		a.states[r.ID] = new(atomic.Pointer[readerState])
 		a.lamps[r.ID] = feedback.New(feedback.Config{Reader: r.ID, Quiet: a.cfg.Quiet}, a.board)
-		driver := a.doors[d.ID]
+		driver, timing := a.doors[d.ID], d.machine().WithDefaults()
 		a.gates[r.ID] = gate.New(gate.Config{
 			Reader: r.ID, Door: d.rules(), Direction: r.Direction, Strict: d.Strict, ReaderID: a.cfg.readerID(r.ID),
-			Pulse: time.Duration(d.machine().WithDefaults().PulseMS) * time.Millisecond,
+			Pulse:    time.Duration(timing.PulseMS) * time.Millisecond,
+			MaxPulse: time.Duration(timing.MaxPulseMS) * time.Millisecond,
 		}, gate.Rooms{
 			Decide: a.decide,
 			Record: a.recorder.Record,

@@ -27,6 +27,7 @@ import (
 type pins struct {
 	mu     sync.Mutex
 	set    map[string]int // times a signal was driven to 1 or more
+	level  map[string]int // as last driven
 	inputs chan board.Change
 }
 
@@ -36,6 +37,7 @@ func (p *pins) Set(signal string, v int) error {
 	if v > 0 {
 		p.set[signal]++
 	}
+	p.level[signal] = v
 	return nil
 }
 
@@ -130,7 +132,7 @@ func (c *cabin) start(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.pins, c.hand = &pins{set: map[string]int{}, inputs: make(chan board.Change)}, hand{make(chan presented)}
+	c.pins, c.hand = &pins{set: map[string]int{}, level: map[string]int{}, inputs: make(chan board.Change)}, hand{make(chan presented)}
 	c.edge, err = Open(t.Context(), cfg, Options{StateDir: c.state(), Version: "test", Clock: TrustedClock(), Board: c.pins, SpareDir: c.spare,
 		Reader: func(Reader) (Presenter, error) { return c.hand, nil }})
 	if err != nil {

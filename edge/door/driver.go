@@ -48,6 +48,7 @@ type Driver struct {
 	overrun atomic.Uint64
 	missed  missed
 	flags   atomic.Uint32 // open, held, fire as last stepped
+	asked   atomic.Int32  // releases that the machine has not taken yet
 }
 
 type queued struct {
@@ -82,10 +83,12 @@ func NewDriver(cfg Config, lock Lock, sink Sink) (*Driver, error) {
 
 // Release asks for the lock to be let go. It never waits.
 func (d *Driver) Release(r Release) error {
+	d.asked.Add(1)
 	select {
 	case d.in <- queued{d.now(), r}:
 		return nil
 	default:
+		d.asked.Add(-1)
 		d.overrun.Add(1)
 		return ErrBusy
 	}
@@ -120,6 +123,13 @@ func (d *Driver) Status() Status {
 	}
 }
 
+// Letting says whether the lock is meant to be let go: a release is under way, or asked for, or there is fire. Status tells
+// what became of that at the lock, which may be a moment behind.
+func (d *Driver) Letting() bool {
+	released, _, _ := d.guard.want(time.Now())
+	return released || d.asked.Load() > 0
+}
+
 // Run works the door until ctx ends. At its end the lock is secured, unless there is fire.
 func (d *Driver) Run(ctx context.Context) error {
 	var rooms sync.WaitGroup
@@ -143,6 +153,9 @@ func (d *Driver) work(ctx context.Context) {
 			return
 		case q := <-d.in:
 			d.take(m, q, timer)
+			if _, ok := q.in.(Release); ok {
+				d.asked.Add(-1)
+			}
 			for _, late := range d.missed.drain(len(d.in) == 0) {
 				d.step(m, late, timer)
 			}

@@ -111,6 +111,43 @@ func TestTheShellReleasesAndRelocksInTime(t *testing.T) {
 	})
 }
 
+func TestWhatTheLockIsMeantToBeIsKnownBeforeTheLockIsThere(t *testing.T) {
+	scene(t, full(), func(t *testing.T, d *Driver, _ *coil, _ *diary, _ context.CancelFunc) {
+		want := func(letting bool, when string) {
+			t.Helper()
+			if d.Letting() != letting {
+				t.Errorf("%s: letting is %v", when, !letting)
+			}
+		}
+		d.Input(Contact{false})
+		d.Input(Fire{false})
+		settle(time.Second)
+		want(false, "at rest")
+		if err := d.Release(Release{Why: "tap"}); err != nil {
+			t.Fatal(err)
+		}
+		want(true, "asked, and not taken yet")
+		settle(time.Second)
+		want(true, "in a release")
+		d.Input(Contact{true})
+		settle(0)
+		want(false, "after the opening")
+		d.Input(Contact{false})
+		for range inputQueue + 3 { // some are refused
+			_ = d.Release(Release{Why: "tap"})
+		}
+		settle(time.Minute)
+		want(false, "after more wishes than it takes")
+		d.Input(Fire{true})
+		want(true, "in a fire")
+		settle(time.Second)
+		d.Input(Fire{false})
+		want(false, "after the fire")
+		settle(time.Second)
+		want(false, "long after the fire")
+	})
+}
+
 func TestAStartSecuresALockThatWasLeftReleased(t *testing.T) {
 	scene(t, full(), func(t *testing.T, d *Driver, lock *coil, _ *diary, _ context.CancelFunc) {
 		settle(fireWait)

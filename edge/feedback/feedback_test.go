@@ -125,6 +125,40 @@ func TestANewWordInterruptsAtOnce(t *testing.T) {
 	}
 }
 
+func TestALockThatFellEndsAYesAndNothingElse(t *testing.T) {
+	for _, c := range []struct {
+		say   Utterance
+		after time.Duration
+		want  string
+	}{
+		{Utterance{Word: Yes}, time.Second, "0 green=1, 0 buzzer=880, 80 buzzer=1319, 160 buzzer=0, 1000 green=0"},
+		{Utterance{Word: Yes}, 40 * time.Millisecond, "0 green=1, 0 buzzer=880, 80 buzzer=1319, 160 green=0, 160 buzzer=0"}, // the notes are heard out
+		{Utterance{Word: Yes, Note: true}, time.Second, "0 green=1, 0 buzzer=880, 80 buzzer=1319, 160 buzzer=0, 1000 green=0, 1150 blue=1, 1300 blue=0"},
+		{Utterance{Word: Yes, Note: true}, 5200 * time.Millisecond, "0 green=1, 0 buzzer=880, 80 buzzer=1319, 160 buzzer=0, 5000 green=0, 5150 blue=1, 5300 blue=0"},
+		{Utterance{Word: Yes}, 10 * time.Second, "0 green=1, 0 buzzer=880, 80 buzzer=1319, 160 buzzer=0, 5000 green=0"},
+		{Utterance{Word: Felt}, 20 * time.Millisecond, "0 red=1, 0 green=1, 0 blue=1, 0 buzzer=2000, 5 buzzer=0, 60 red=0, 60 green=0, 60 blue=0"},
+		{Utterance{Word: NotNow}, 400 * time.Millisecond, "0 red=1, 0 buzzer=220, 300 buzzer=0, 500 red=0, 750 red=1, 1250 red=0"},
+	} {
+		got := strings.Join(play(t, Config{Reader: "front"}, func(p *Player) {
+			p.Say(c.say)
+			time.Sleep(c.after)
+			p.Say(Utterance{Word: Locked})
+		}), ", ")
+		if got != c.want {
+			t.Errorf("word %d, locked after %v:\ngot  %s\nwant %s", c.say.Word, c.after, got, c.want)
+		}
+	}
+	got := play(t, Config{Reader: "front"}, func(p *Player) { // working goes on as it would have
+		p.Say(Utterance{Word: Felt})
+		p.Say(Utterance{Word: Working})
+		time.Sleep(300 * time.Millisecond)
+		p.Say(Utterance{Word: Locked})
+	})
+	if !slices.Contains(got, "750 red=0") || slices.Contains(got, "300 red=0") {
+		t.Errorf("working was ended: %v", got)
+	}
+}
+
 func TestQuietKeepsTheLightAndDropsTheSound(t *testing.T) {
 	scene := func(p *Player) {
 		for _, w := range []Word{Felt, Yes, NotNow, TryAgain, Warning} {

@@ -88,6 +88,16 @@ func (p *Player) Run(ctx context.Context) error {
 			if u.Word == Working && word == Working && len(rest) > 0 {
 				continue
 			}
+			if u.Word == Locked {
+				if word == Yes && len(rest) > 0 {
+					shown := rest[0]
+					if rest = afterYes(rest); len(rest) == 0 || rest[0] != shown {
+						timer.Stop()
+						next()
+					}
+				}
+				continue
+			}
 			timer.Stop()
 			word, rest, began = u.Word, score(u), time.Now()
 			next()

@@ -15,14 +15,15 @@ import (
 // Word is what can be said.
 type Word int
 
-// The five words, and the warning of a door that stands open.
+// The five words, the warning of a door that stands open, and the end of a yes.
 const (
 	Felt     Word = iota + 1 // a card is in the field: you may stop pressing
 	Working                  // it takes longer than 250 ms
-	Yes                      // come in; lasts as long as the lock is released
+	Yes                      // come in; lasts as long as the lock is released, and no longer once Locked is said
 	NotNow                   // no; never says why
 	TryAgain                 // the card could not be read
 	Warning                  // the door stands open: close it before the host hears of it
+	Locked                   // the lock has fallen: ends the light of a yes, and nothing else
 )
 
 // Timings of the words.
@@ -127,6 +128,11 @@ func yes(u Utterance) []step {
 		out = append(out, step{dark, 0, winkTime}, step{blue, 0, winkTime})
 	}
 	return out
+}
+
+// afterYes is a yes whose lock has fallen: its notes sound to their end, and the light without them is over.
+func afterYes(rest []step) []step {
+	return slices.DeleteFunc(slices.Clone(rest), func(s step) bool { return s.light == green && s.hz == 0 })
 }
 
 // afterFelt lets the tick of felt end and begins to work 250 ms after the card was felt, not after the gate said so.

@@ -49,6 +49,7 @@ type Config struct {
 	Strict    bool   // no durable record, no opening
 	ReaderID  card.ReaderID
 	Pulse     time.Duration // the door's own release, for a person without one of their own
+	MaxPulse  time.Duration // no release of this door is longer; 0: none is known
 }
 
 // Rooms are the neighbours of a gate. All are called from the reader's one goroutine.
@@ -205,6 +206,9 @@ func (g *Gate) grant(who identity, v access.Verdict, done time.Time) {
 	pulse := g.cfg.Pulse
 	if v.PulseMS > 0 {
 		pulse = time.Duration(v.PulseMS) * time.Millisecond
+	}
+	if g.cfg.MaxPulse > 0 { // the door would cap it anyway, and the light must not say more than the lock does
+		pulse = min(pulse, g.cfg.MaxPulse)
 	}
 	if err := g.rooms.Release(pulse, "tap"); err != nil {
 		// The record of the grant stands, and no record of an opening follows it; nobody passed.

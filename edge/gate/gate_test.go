@@ -23,6 +23,7 @@ type bench struct {
 	facts   []event.Fact
 	order   []string
 	said    []Word
+	holds   []time.Duration // of each word said
 	pulses  []time.Duration
 	passed  []string
 	durable func() <-chan error
@@ -48,7 +49,7 @@ func newBench(cfg Config) *bench {
 			b.order = append(b.order, "release")
 			return nil
 		},
-		Say:    func(w Word, _ time.Duration) { b.said = append(b.said, w) },
+		Say:    func(w Word, hold time.Duration) { b.said, b.holds = append(b.said, w), append(b.holds, hold) },
 		Passed: func(m, d string, _ time.Time) { b.passed = append(b.passed, m+" "+d) },
 		Now:    func() (time.Time, event.Clock, time.Duration) { return time.Now(), event.Synced, time.Since(start) },
 	})
@@ -127,13 +128,26 @@ func TestNobodyIsToldYesByADoorThatDidNotHear(t *testing.T) {
 	}
 }
 
-func TestPersonWithMoreTimeGetsIt(t *testing.T) {
-	b := newBench(config())
-	b.verdict.PulseMS = 12_000
-	ch, _ := pkoc(t)
-	b.gate.Present(t.Context(), []card.Target{isoDEP(1)}, []card.Channel{ch})
-	if b.pulses[0] != 12*time.Second {
-		t.Fatal(b.pulses)
+func TestPersonWithMoreTimeGetsItAndTheLightSaysNoMoreThanTheDoorGives(t *testing.T) {
+	for _, c := range []struct {
+		own       int // of the person, ms
+		most, get time.Duration
+	}{
+		{12_000, 15 * time.Second, 12 * time.Second},
+		{60_000, 15 * time.Second, 15 * time.Second},
+		{0, 15 * time.Second, 5 * time.Second},
+		{60_000, 0, time.Minute},
+	} {
+		cfg := config()
+		cfg.MaxPulse = c.most
+		b := newBench(cfg)
+		b.verdict.PulseMS = c.own
+		ch, _ := pkoc(t)
+		b.gate.Present(t.Context(), []card.Target{isoDEP(1)}, []card.Channel{ch})
+		last := len(b.said) - 1
+		if b.pulses[0] != c.get || b.said[last] != Yes || b.holds[last] != c.get {
+			t.Errorf("%d ms of at most %v: released for %v, word %d for %v", c.own, c.most, b.pulses[0], b.said[last], b.holds[last])
+		}
 	}
 }
 
@@ -166,6 +180,33 @@ func TestSlowDiskDelaysTheDoorByTheBoundAndStrictKeepsItShut(t *testing.T) {
 				t.Fatalf("strict door opened without a record: %v %v", b.pulses, b.said)
 			}
 		})
+	}
+}
+
+// However long the disk takes, who was let in and who was not are answered after the same time.
+func TestTheTimeToAnAnswerDoesNotTellYesFromNo(t *testing.T) {
+	for _, c := range []struct{ disk, answer time.Duration }{
+		{0, 0},
+		{60 * time.Millisecond, 60 * time.Millisecond},
+		{time.Hour, JournalWait},
+	} {
+		for _, v := range []access.Verdict{{Allow: true, Reason: access.Granted}, {Reason: access.Expired, Member: "ana"}, {Reason: access.UnknownCard}} {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(config())
+				b.verdict = v
+				b.durable = func() <-chan error {
+					done := make(chan error, 1)
+					time.AfterFunc(c.disk, func() { done <- nil })
+					return done
+				}
+				ch, _ := pkoc(t)
+				start := time.Now()
+				b.gate.Present(t.Context(), []card.Target{isoDEP(1)}, []card.Channel{ch})
+				if took := time.Since(start); took != c.answer || len(b.said) != 2 {
+					t.Errorf("disk takes %v: %s is answered after %v with %v, want %v", c.disk, v.Reason, took, b.said, c.answer)
+				}
+			})
+		}
 	}
 }
 
