@@ -83,6 +83,7 @@ func TestEveryReasonIsGivenForItsOwnCause(t *testing.T) {
 	noon := at(t, "Europe/Lisbon", "2026-11-18 12:00:00")    // Wednesday
 	evening := at(t, "Europe/Lisbon", "2026-11-18 21:00:00") // Wednesday
 	late := noon.Add(48 * time.Hour)
+	mexico := func(d *Document) { d.Node, d.Zone = "oaxaca", "America/Mexico_City" } // six hours behind Lisbon and UTC
 	cases := []struct {
 		name string
 		edit func(*Document)
@@ -94,6 +95,9 @@ func TestEveryReasonIsGivenForItsOwnCause(t *testing.T) {
 		{"resident through a zone", nil, tap(anaCard, "kitchen", noon), func(q *Query) { q.Door.Zones = []string{"none", "living"} }, Verdict{Allow: true, Reason: Granted, Member: "ana", Grant: "g-people", PulseMS: 12_000}},
 		{"guest in schedule", nil, tap(benCard, "front", noon), nil, Verdict{Allow: true, Reason: Granted, Member: "ben", Grant: "g-guests", Rule: "day"}},
 		{"guest out of schedule", nil, tap(benCard, "front", evening), nil, Verdict{Reason: Closed, Member: "ben", Grant: "g-guests", Rule: "day"}},
+		{"guest in the house's schedule, in the night of UTC", mexico, tap(benCard, "front", at(t, "America/Mexico_City", "2026-11-18 19:59:59").UTC()), nil, Verdict{Allow: true, Reason: Granted, Member: "ben", Grant: "g-guests", Rule: "day"}},
+		{"guest before the house's schedule, at noon of UTC", mexico, tap(benCard, "front", at(t, "America/Mexico_City", "2026-11-18 07:59:59").UTC()), nil, Verdict{Reason: Closed, Member: "ben", Grant: "g-guests", Rule: "day"}},
+		{"guest on the house's Friday, on a Saturday of UTC", mexico, tap(benCard, "front", at(t, "America/Mexico_City", "2026-11-20 18:00:00").UTC()), nil, Verdict{Allow: true, Reason: Granted, Member: "ben", Grant: "g-guests", Rule: "day"}},
 		{"unknown card", nil, tap(nobody, "front", noon), nil, Verdict{Reason: UnknownCard}},
 		{"unknown uid card at a pkoc door", nil, tap(stranger, "front", noon), nil, Verdict{Reason: UnknownCard}},
 		{"malformed card id", nil, tap("pkoc:AA", "front", noon), nil, Verdict{Reason: UnknownCard}},
