@@ -24,6 +24,9 @@ var (
 	//go:embed network/policy.yaml
 	NetworkPolicy []byte // what counts how much there: three units, dues, a grant and limits
 
+	//go:embed network/catalogue.yaml
+	NetworkCatalogue []byte // what each of them has and shares
+
 	//go:embed network/seed.csv
 	NetworkSeed []byte // what people did and used in its first week
 )

@@ -2,37 +2,57 @@ package demo
 
 import (
 	"context"
-	_ "embed"
 	"errors"
 	"fmt"
 	"os"
 	"time"
 )
 
-// policyText is what the demo's houses agreed on.
-//
-//go:embed policy.yaml
-var policyText []byte
-
-// Timing of a closing at the end of a demo.
+// Timing of a closing at the end of a demo. Both only bound a hang: nothing is waited for that has come.
 const (
-	closeSettle = 3 * time.Second  // for the last entries to reach the hub
-	closeLimit  = 60 * time.Second // for the whole closing
+	arriveLimit = 60 * time.Second       // for the entries of the week and of the living to reach the hub
+	arriveAgain = 100 * time.Millisecond // between two looks
+	closeLimit  = 3 * time.Minute        // for the whole closing
 )
+
+// arrive mends the uplinks and waits until the hub has every entry that was made. What is late all the same counts in the next
+// period, as in any network.
+func (d *demo) arrive(ctx context.Context) error {
+	for _, h := range houses() {
+		d.cut(h, false)
+	}
+	d.mu.Lock()
+	want := d.entries
+	d.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, arriveLimit)
+	defer cancel()
+	for {
+		draft, err := d.hub.Draft(ctx)
+		switch {
+		case err == nil && draft.Entries >= want && len(draft.Missing) == 0:
+			return nil
+		case !sleep(ctx, arriveAgain) && err != nil:
+			return fmt.Errorf("drafting the closing: %w", err)
+		case ctx.Err() != nil:
+			d.say("closing without %d entries that are still on their way", want-draft.Entries)
+			return nil
+		}
+	}
+}
 
 // settle carries the week to its posted statement, as an operator would over two weeks, and writes the bundle. Every
 // house says yes early, because here all houses are one person's.
 func (d *demo) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, closeLimit)
 	defer cancel()
-	if !sleep(ctx, closeSettle) {
-		return ctx.Err()
+	if err := d.arrive(ctx); err != nil {
+		return err
 	}
 	draft, err := d.hub.Draft(ctx)
 	if err != nil {
 		return fmt.Errorf("drafting the closing: %w", err)
 	}
-	d.say("closing: %d entries of the week become debts between houses", draft.Entries)
+	d.say("closing: %d entries, of which those of visitors are debts between houses", draft.Entries)
 	for _, u := range draft.Units {
 		before, after := 0, 0
 		for _, debt := range u.Debts {

@@ -1,10 +1,10 @@
-// Package demo owns a whole network on one machine, alive: a hub, three houses with seven edges, virtual readers and
-// boards, sixty people with PKOC cards who come, go, roam and are refused for good reasons, an uplink that goes away and
-// catches up, and a week of history.
+// Package demo owns a whole network on one machine, alive: a hub, the five houses of configs/network with eleven edges,
+// virtual readers and boards, sixty people with PKOC cards who come, go, roam and are refused for good reasons, an uplink
+// that goes away and catches up, and a week of history with the visits of the example's seed in it.
 //
 // Everything but the people and their hands is production code: the very rooms that `edge run` and `hub run` assemble, over
 // real MQTT, TLS, SQLite and the serial protocol of the reader. It keeps its files in one directory and removes it at the
-// end unless told where. It is never a place for rules of its own.
+// end unless told where. It is never a place for rules of its own: prices, limits and things are the example's.
 package demo
 
 import (
@@ -19,11 +19,10 @@ import (
 	"sync"
 	"time"
 
+	"kith/configs"
 	"kith/edge/appliance"
-	"kith/hub/audit"
 	"kith/hub/exchange"
 	"kith/hub/registry"
-	"kith/hub/settlement"
 	"kith/internal/access"
 	"kith/internal/card"
 	"kith/internal/command"
@@ -32,9 +31,6 @@ import (
 	"kith/simulator/board"
 	"kith/simulator/chip"
 )
-
-// Network is the id of the demo's network.
-const Network = "demo"
 
 // Timing of the living part.
 const (
@@ -53,7 +49,7 @@ type Options struct {
 	Dir    string // kept; empty: a temporary one, removed at the end
 	Listen string
 	Seed   uint64
-	For    time.Duration // 0: until ctx ends
+	For    time.Duration // of life, once all runs; 0: until ctx ends
 	Close  bool          // settle between the houses at the end
 	Bundle string        // where to write the audit bundle of that
 	Log    *slog.Logger
@@ -74,11 +70,11 @@ type demo struct {
 	fields  map[string]*chip.Field  // by edge/reader
 	addrs   map[string]string       // of each edge's API
 	chips   []*chip.Chip
-	prices  map[settlement.Action]map[string]settlement.Price
 	began   time.Time
 	busy    map[string]bool // places at which somebody stands; live owns it
 
 	mu       sync.Mutex // one line at a time, and what follows
+	entries  int        // that the hub should have by the end
 	standing map[string]bool
 	away     map[string]bool  // houses without an uplink
 	given    map[string]int64 // by house and unit, what the draft should show; nil until the week has arrived at the hub
@@ -91,7 +87,7 @@ func Command(ctx context.Context, s command.Streams, args []string) int {
 	f.StringVar(&o.Dir, "dir", "", "keep everything in `DIR`, which must not exist; default: a temporary directory")
 	f.StringVar(&o.Listen, "listen", exchange.DefaultListen, "`HOST:PORT` of the page; when taken, a free port is used")
 	f.Uint64Var(&o.Seed, "seed", 1, "the same `SEED` gives the same people doing the same")
-	f.DurationVar(&o.For, "for", 0, "stop by itself after `DURATION`")
+	f.DurationVar(&o.For, "for", 0, "stop by itself after living for `DURATION`")
 	f.BoolVar(&o.Close, "close", false, "at the end, settle between the houses and verify the result; stops after 20 s if --for says nothing")
 	f.StringVar(&o.Bundle, "bundle", "", "write the audit bundle of the closing to `FILE`")
 	verbose := f.Bool("v", false, "show the programs' own logs")
@@ -105,11 +101,6 @@ func Command(ctx context.Context, s command.Streams, args []string) int {
 	o.Close = o.Close || o.Bundle != ""
 	if o.Close && o.For == 0 {
 		o.For = closeAfter
-	}
-	if o.For > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.For)
-		defer cancel()
 	}
 	if err := Run(ctx, o); err != nil {
 		return command.Fail(s, "simulator demo", err)
@@ -156,10 +147,15 @@ func Run(ctx context.Context, o Options) (err error) {
 		d.say("%-22s http://%s/kiosk?at=%s", "kiosk of "+h.name, d.addrs[h.edges[0].id], kioskReader)
 	}
 	d.say("enter something at a kiosk: somebody holds a card for you. Ctrl-C stops all of it.")
+	life, die := context.WithCancel(ctx)
+	defer die()
+	if o.For > 0 { // not before: building takes longer on a slow machine, and what was asked for is life
+		time.AfterFunc(o.For, die)
+	}
 	select {
 	case err := <-failed:
 		return err
-	case <-d.live(ctx):
+	case <-d.live(life):
 	}
 	if o.Close {
 		if err := d.settle(under); err != nil {
@@ -224,15 +220,13 @@ func (d *demo) build(ctx context.Context, start func(string, func(context.Contex
 }
 
 func (d *demo) openHub(ctx context.Context) error {
-	c := exchange.Config{Network: Network, Name: "Kith demo network", Listen: d.opt.Listen, Broker: "127.0.0.1:0",
-		BrokerNames: []string{"127.0.0.1"}, Backup: exchange.Backup{Every: settings.Duration(time.Minute), Keep: 3}}
+	c := network().hub
+	c.Listen, c.Broker, c.BrokerNames = d.opt.Listen, "127.0.0.1:0", []string{"127.0.0.1"}
+	c.Backup = exchange.Backup{Every: settings.Duration(time.Minute), Keep: 3}
 	if l, err := net.Listen("tcp", c.Listen); err == nil {
 		l.Close()
 	} else {
 		c.Listen = "127.0.0.1:0"
-	}
-	for _, h := range houses() {
-		c.Nodes = append(c.Nodes, exchange.Node{ID: h.id, Name: h.name, Zone: h.zone})
 	}
 	path := filepath.Join(d.dir, "hub", "hub.yaml")
 	b, err := settings.Encode(c)
@@ -242,6 +236,9 @@ func (d *demo) openHub(ctx context.Context) error {
 	if err == nil {
 		err = pki.WriteFile(path, b, 0o600)
 	}
+	if err == nil {
+		err = pki.WriteFile(filepath.Join(filepath.Dir(path), c.Policy), configs.NetworkPolicy, 0o600)
+	}
 	if err != nil {
 		return err
 	}
@@ -249,11 +246,6 @@ func (d *demo) openHub(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	policy, err := audit.ParsePolicy("policy.yaml", policyText)
-	if err != nil {
-		return err
-	}
-	cfg.PolicyText, d.prices = policyText, policy.Settlement.Prices
 	state := filepath.Join(d.dir, "hub", "state")
 	if d.hub, err = exchange.Open(ctx, cfg, exchange.Options{StateDir: state, Version: "demo", Log: d.opt.Log}); err != nil {
 		return err
@@ -289,7 +281,7 @@ func (d *demo) register(ctx context.Context) error {
 		} {
 			c.Grants = append(c.Grants, registry.Grant{Node: h.id, Grant: g})
 		}
-		for _, r := range catalogue(h) {
+		for _, r := range h.things {
 			c.Resources = append(c.Resources, registry.Resource{Node: h.id, Resource: r})
 		}
 	}
@@ -303,7 +295,7 @@ func (d *demo) addEdge(ctx context.Context, h house, e site, uplink string) erro
 	if _, err := d.hub.Do(ctx, exchange.Order{Bundle: &exchange.BundleOrder{Edge: e.id, Node: h.id, Name: e.door, Dir: dir, Hub: uplink}}); err != nil {
 		return err
 	}
-	c := appliance.Config{Network: Network, Node: h.id, Edge: e.id, Zone: h.zone, Identity: "identity", Hub: uplink, Board: "unix:board.sock",
+	c := appliance.Config{Network: network().hub.Network, Node: h.id, Edge: e.id, Zone: h.zone, Identity: "identity", Hub: uplink, Board: "unix:board.sock",
 		Doors: []appliance.Door{{ID: e.door, Zones: e.zones, Lock: "fail-secure", Egress: "mechanical", Pulse: settings.Duration(5 * time.Second),
 			Held: settings.Duration(30 * time.Second), PreAlarm: settings.Duration(10 * time.Second), Contact: true, Exit: !e.front, Fire: true}}}
 	readers := [][2]string{{e.door + "-reader", "inside"}}

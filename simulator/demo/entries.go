@@ -18,20 +18,10 @@ import (
 )
 
 const (
-	witnessGap  = 3 * time.Second // between two people's cards in the history
-	answerLimit = 64 << 10        // bytes of an edge's answer
+	witnessGap  = 3 * time.Second  // between two people's cards in the history
+	recordAgain = time.Millisecond // between two looks whether an entry without a card is recorded
+	answerLimit = 64 << 10         // bytes of an edge's answer
 )
-
-// catalogue is what every house of the demo has. Houses share their beds, kitchens and machines; tools stay at home.
-func catalogue(h house) []access.Resource {
-	return []access.Resource{
-		{ID: "bed", Name: "Bed", Measure: "night", Offered: true, Capacity: h.beds, MaxEntry: 7, MaxDay: 7, Lead: 24},
-		{ID: "washing-machine", Name: "Washing machine", Measure: "cycle", Offered: true, Capacity: 2, MaxEntry: 3, MaxDay: 4},
-		{ID: "meal", Name: "Shared meal", Measure: "piece", Actions: []string{"consume"}, Offered: true, MaxEntry: 4, MaxDay: 6},
-		{ID: "kitchen", Name: "Kitchen shift", Measure: "minute", Actions: []string{"work"}, Offered: true, MaxEntry: 480, MaxDay: 600, Witness: 120},
-		{ID: "garden", Name: "Garden", Measure: "minute", Actions: []string{"work"}, Offered: true, MaxEntry: 480, MaxDay: 600, Witness: 120},
-	}
-}
 
 // kioskReader is the reader in the hall of every house, beside the screen. No door is passed there.
 const kioskReader = "hall"
@@ -48,31 +38,43 @@ func (e *entry) proposal(reader string) kiosk.Proposal {
 	return kiosk.Proposal{Action: e.action, Resource: e.resource, Quantity: e.quantity, Reader: reader}
 }
 
-// note lets somebody who is in enter something: rather a visitor from another house, whose entry the houses will settle.
-func (s *script) note() (move, bool) {
+// given says whether somebody gave something, and did not take it.
+func (e *entry) given() bool {
+	return e.action == event.KindWork || e.action == event.KindDeliverService
+}
+
+// note lets somebody who is in enter something. Live that is rather a visitor from another house, whose entry the houses
+// will settle; of the week that is over, the visits are those of the seed.
+func (s *script) note(live bool) (move, bool) {
 	hs := houses()
-	for try := range 12 {
+	for try := range 20 {
 		h := hs[s.rng.IntN(len(hs))]
-		var visitors, in []int
+		var visitors, residents []int
 		for i, p := range s.people {
 			switch {
 			case s.where[i] != h.id || p.trait == revoked || p.trait == expired || p.role == "guest":
 			case p.home != h.id:
 				visitors = append(visitors, i)
-				in = append(in, i)
 			default:
-				in = append(in, i)
+				residents = append(residents, i)
 			}
 		}
-		if len(in) < 2 || len(visitors) == 0 && try < 6 {
+		in := residents
+		if live {
+			in = append(residents, visitors...)
+		}
+		if len(in) < 2 || live && len(visitors) == 0 && try < 12 {
 			continue
 		}
 		who := in[s.rng.IntN(len(in))]
-		if len(visitors) > 0 && s.rng.Float64() < 0.85 {
+		if live && len(visitors) > 0 && s.rng.Float64() < 0.85 {
 			who = visitors[s.rng.IntN(len(visitors))]
 		}
-		e := s.choose()
-		for e.witness = -1; e.action == event.KindWork && e.quantity >= 120 && (e.witness < 0 || e.witness == who); {
+		e, witnessed := s.choose(h)
+		if !s.net.bears(s.people[who].home, h.id, &e) {
+			continue
+		}
+		for witnessed && (e.witness < 0 || e.witness == who) {
 			e.witness = in[s.rng.IntN(len(in))]
 		}
 		return move{who: who, edge: h.edges[0].id, reader: kioskReader, entry: &e}, true
@@ -80,18 +82,17 @@ func (s *script) note() (move, bool) {
 	return move{}, false
 }
 
-func (s *script) choose() entry {
-	switch s.rng.IntN(6) {
-	case 0, 1:
-		return entry{action: event.KindUse, resource: "bed", quantity: int64(1 + s.rng.IntN(3))}
-	case 2:
-		return entry{action: event.KindUse, resource: "washing-machine", quantity: 1}
-	case 3:
-		return entry{action: event.KindConsume, resource: "meal", quantity: int64(1 + s.rng.IntN(2))}
-	case 4:
-		return entry{action: event.KindWork, resource: "kitchen", quantity: int64(30 * (1 + s.rng.IntN(6)))}
+// choose is one thing that people do in a house, and whether a second person must stand beside.
+func (s *script) choose(h house) (e entry, witnessed bool) {
+	r := &h.things[s.rng.IntN(len(h.things))]
+	e = entry{action: event.KindUse, resource: r.ID, quantity: int64(1 + s.rng.IntN(2)), witness: -1}
+	if len(r.Actions) > 0 {
+		e.action = event.Kind(r.Actions[0])
 	}
-	return entry{action: event.KindWork, resource: "garden", quantity: int64(30 * (1 + s.rng.IntN(5)))}
+	if r.Measure == "minute" {
+		e.quantity = int64(30 * (1 + s.rng.IntN(5)))
+	}
+	return e, r.NeedsWitness(e.quantity)
 }
 
 // openKiosk gives the history the production kiosk, on the script's clock.
@@ -119,14 +120,32 @@ func (p *past) openKiosk(cfg appliance.Config, roster *access.Roster) {
 
 // enter makes one entry of the week. What the catalogue does not allow is refused there as it would be today.
 func (p *past) enter(ctx context.Context, now time.Time, m move, keys ...*ecdsa.PrivateKey) error {
+	return p.propose(ctx, now, m.entry.proposal(m.reader), keys...)
+}
+
+// host enters what somebody of another house did, with the evidence that the seed names: B has the host's card, C nobody's.
+func (p *past) host(ctx context.Context, now time.Time, member string, v *visit, host *ecdsa.PrivateKey) error {
+	proposal := v.proposal(kioskReader)
+	proposal.Member = member
+	if v.evidence == event.EvidenceB {
+		return p.propose(ctx, now, proposal, host)
+	}
+	proposal.Reader = ""
+	return p.propose(ctx, now, proposal)
+}
+
+func (p *past) propose(ctx context.Context, now time.Time, what kiosk.Proposal, keys ...*ecdsa.PrivateKey) error {
 	p.now = now
-	s, err := p.kiosk.Propose(m.entry.proposal(m.reader))
+	s, err := p.kiosk.Propose(what)
 	if err != nil {
 		return err
 	}
+	for what.Reader == "" && !s.State.Final() && sleep(ctx, recordAgain) { // no card waits for it
+		s, _ = p.kiosk.Session(s.ID)
+	}
 	for _, key := range keys {
 		target := card.Target{UID: []byte{4, 1, 2, 3, 4, 5, 6}, SAK: 0x20}
-		p.kiosk.Present(ctx, m.reader, []card.Target{target}, []card.Channel{direct{card.NewPKOCCard(key)}})
+		p.kiosk.Present(ctx, what.Reader, []card.Target{target}, []card.Channel{direct{card.NewPKOCCard(key)}})
 		p.now = p.now.Add(witnessGap)
 	}
 	p.kiosk.Cancel(s.ID) // a refused or unfinished one must not hold the reader

@@ -8,7 +8,6 @@ import (
 
 	"kith/edge/kiosk"
 	"kith/hub/settlement"
-	"kith/internal/event"
 	"kith/simulator/chip"
 )
 
@@ -28,12 +27,18 @@ func did(e *entry) string {
 	switch e.resource {
 	case "bed":
 		return "slept " + plural(n, "night")
-	case "washing-machine":
-		return "washed " + plural(n, "load")
 	case "meal":
 		return "ate " + plural(n, "shared meal")
-	case "kitchen":
+	case "desk":
+		return "sat at a desk for " + plural(n, "minute")
+	case "workshop":
+		return "used the workshop for " + plural(n, "minute")
+	case "lesson":
+		return "taught for " + plural(n, "hour")
+	case "cooking":
 		return "cooked for " + plural(n, "minute")
+	case "repair":
+		return "repaired things for " + plural(n, "minute")
 	}
 	return "worked in the garden for " + plural(n, "minute")
 }
@@ -94,7 +99,14 @@ func (d *demo) enter(ctx context.Context, m move) bool {
 			return false
 		}
 	}
-	return a.State == kiosk.Recorded && d.tell(ctx, m, a.Evidence)
+	if a.State != kiosk.Recorded {
+		return false
+	}
+	d.mu.Lock()
+	d.entries++
+	d.mu.Unlock()
+	d.tell(ctx, m, a.Evidence)
+	return true
 }
 
 // holdUntil holds somebody's card to a reader until something has come of it, and like anybody takes it away and tries again
@@ -118,7 +130,7 @@ func (d *demo) holdUntil(ctx context.Context, place string, who int, done func()
 
 // tell prints what a visitor's entry does to the draft of the period. What people do at home moves nothing between houses, and
 // is told only when somebody stood witness.
-func (d *demo) tell(ctx context.Context, m move, evidence string) bool {
+func (d *demo) tell(ctx context.Context, m move, evidence string) {
 	p, h := d.people[m.who], houseAt(m.edge)
 	home, _ := houseOf(p.home)
 	text := " " + did(m.entry) + " (" + evidence
@@ -129,19 +141,18 @@ func (d *demo) tell(ctx context.Context, m move, evidence string) bool {
 		if m.entry.witness >= 0 {
 			d.say("%s: %s%s) -> at home: nobody owes anything", h.name, p.name, text)
 		}
-		return true
+		return
 	}
 	giver := h // of what was used; of work, the house that the worker comes from
-	if m.entry.action == event.KindWork {
+	if m.entry.given() {
 		giver = home
 	}
 	d.say("%s: %s from %s%s) -> %s", h.name, p.name, home.name, text, d.drafted(ctx, h, giver, m.entry))
-	return true
 }
 
 // drafted waits until the draft has moved by an entry, and says where it stands.
 func (d *demo) drafted(ctx context.Context, at, giver house, e *entry) string {
-	price := d.prices[settlement.Action(e.action)][e.resource]
+	price := network().policy.Settlement.Prices[settlement.Action(e.action)][e.resource]
 	unit, amount := price.Unit, price.Each*e.quantity
 	key := giver.id + " " + unit
 	d.mu.Lock()

@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sort"
 	"time"
 
@@ -164,7 +165,19 @@ func (d *demo) writeWeek(ctx context.Context, now time.Time) (int, error) {
 		}
 	}
 	var err error
+	seed := network().seed
+	order := make([]int, len(seed))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return seed[a].at(a, now).Compare(seed[b].at(b, now)) })
 	for at := start.Add(time.Minute); at.Before(now.Add(-2 * time.Minute)); {
+		if len(order) > 0 && !seed[order[0]].at(order[0], now).After(at) {
+			if err := d.visit(ctx, at, &seed[order[0]], edges); err != nil {
+				return 0, err
+			}
+			order = order[1:]
+		}
 		m := d.script.next(at, false)
 		switch {
 		case m.entry == nil:
@@ -186,6 +199,34 @@ func (d *demo) writeWeek(ctx context.Context, now time.Time) (int, error) {
 			return total, fmt.Errorf("writing the history of %s: %w", id, err)
 		}
 		total += n
+		for _, f := range p.facts {
+			if f.Kind.IsEntry() {
+				d.entries++
+			}
+		}
 	}
 	return total, nil
+}
+
+// visit lets one line of the seed happen: somebody of that home comes in, unless there already, and the host of the house
+// enters what they did.
+func (d *demo) visit(ctx context.Context, at time.Time, v *visit, edges map[string]*past) error {
+	h, ok := houseOf(v.place)
+	if !ok {
+		return fmt.Errorf("the seed speaks of %s, which is no house", v.place)
+	}
+	who, front := d.script.visitor(v.home, v.place), h.edges[0]
+	if who < 0 {
+		return fmt.Errorf("nobody of %s is free to go to %s", v.home, v.place)
+	}
+	if d.script.where[who] != h.id {
+		m := d.script.enter(who, h, "")
+		d.script.done(m, edges[m.edge].tap(ctx, at, m.reader, d.key(who)))
+	}
+	_, host := d.companions(h)
+	if err := edges[front.id].host(ctx, at.Add(visitStays), d.people[who].id, v, d.key(host)); err != nil {
+		return fmt.Errorf("an entry of the seed at %s: %w", h.name, err)
+	}
+	d.script.net.add(v.home, v.place, &v.entry)
+	return nil
 }

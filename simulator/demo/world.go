@@ -4,16 +4,16 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"kith/internal/access"
 )
 
-// The network of the demo: three houses in three time zones, seven edges, sixty people. Names are invented.
-
-// house is one node with its edges.
+// house is one node of the worked example, with what the demo puts into it. Names of people are invented.
 type house struct {
 	id, name, zone string
 	edges          []site
-	people         int
-	beds           int64 // fewer than people: some are always away, and visitors sleep in theirs
+	people         int // more than beds: some are always away, and visitors sleep in theirs
+	things         []access.Resource
 }
 
 // site is one edge: a door, and whether it leads into the house or to a room of it.
@@ -23,22 +23,23 @@ type site struct {
 	front    bool // readers in and out, and one in the hall beside a screen; else one reader that does not tell
 }
 
-func houses() []house {
-	return []house{
-		{"lisbon", "Lisbon", "Europe/Lisbon", []site{
-			{"lisbon-front", "front", []string{"house"}, true},
-			{"lisbon-studio", "studio", []string{"work"}, false},
-			{"lisbon-workshop", "workshop", []string{"tools"}, false},
-		}, 24, 22},
-		{"oaxaca", "Oaxaca", "America/Mexico_City", []site{
-			{"oaxaca-gate", "gate", []string{"house"}, true},
-			{"oaxaca-kiln", "kiln", []string{"tools"}, false},
-		}, 20, 18},
-		{"chiang-mai", "Chiang Mai", "Asia/Bangkok", []site{
-			{"chiang-mai-front", "front", []string{"house"}, true},
-			{"chiang-mai-desks", "desks", []string{"work"}, false},
-		}, 16, 14},
+// doors are the edges of a house, and how many of the sixty people live there.
+func doors(node string) (edges []site, people int) {
+	front := func(id, door string) site { return site{id, door, []string{"house"}, true} }
+	room := func(id, door, zone string) site { return site{id, door, []string{zone}, false} }
+	switch node {
+	case "lisbon":
+		return []site{front("lisbon-front", "front"), room("lisbon-studio", "studio", "work"), room("lisbon-workshop", "workshop", "tools")}, 16
+	case "oaxaca":
+		return []site{front("oaxaca-gate", "gate"), room("oaxaca-kiln", "kiln", "tools")}, 13
+	case "chiang-mai":
+		return []site{front("chiang-mai-front", "front"), room("chiang-mai-desks", "desks", "work")}, 12
+	case "vermont":
+		return []site{front("vermont-front", "front"), room("vermont-barn", "barn", "tools")}, 11
+	case "popup-azores":
+		return []site{front("popup-azores-gate", "gate"), room("popup-azores-tent", "tent", "work")}, 8
 	}
+	panic("demo: nobody has built doors for " + node)
 }
 
 // person is one member of the demo and what the script knows about them. The hub and the edges know only what was
@@ -63,10 +64,11 @@ const (
 )
 
 var firstNames = []string{
-	"Ana", "Bruno", "Clara", "Duarte", "Elif", "Farid", "Greta", "Hugo", "Inés", "João", "Kavya", "Lior", "Marta", "Nuno", "Olga",
-	"Paulo", "Quim", "Rosa", "Samir", "Teresa", "Udo", "Vera", "Wanda", "Xavier", "Yara", "Zoe", "Abel", "Bea", "Ciro", "Dalia",
-	"Efraín", "Flor", "Gael", "Itzel", "Jacinta", "Lázaro", "Mina", "Noé", "Ofelia", "Pilar", "Ramón", "Sol", "Tomás", "Úrsula",
-	"Anong", "Boon", "Chai", "Dao", "Fai", "Hathai", "Kasem", "Lek", "Malee", "Nok", "Ploy", "Rung", "Somchai", "Tuk", "Wan", "Ying",
+	"Ana", "Bruno", "Clara", "Duarte", "Elif", "Farid", "Greta", "Hugo", "Inés", "João", "Kavya", "Lior", "Marta", "Nuno", "Olga", "Paulo",
+	"Efraín", "Flor", "Gael", "Itzel", "Jacinta", "Lázaro", "Noé", "Ofelia", "Pilar", "Ramón", "Sol", "Tomás", "Úrsula",
+	"Anong", "Boon", "Chai", "Dao", "Fai", "Hathai", "Kasem", "Lek", "Malee", "Nok", "Ploy", "Rung",
+	"Abel", "Bea", "Dalia", "Mina", "Rosa", "Samir", "Udo", "Vera", "Wanda", "Xavier", "Zoe",
+	"Ciro", "Quim", "Somchai", "Teresa", "Tuk", "Wan", "Yara", "Ying",
 }
 
 // populate makes the sixty people, the same for the same seed.
@@ -128,10 +130,11 @@ type script struct {
 	rng    *rand.Rand
 	people []person
 	where  []string // node a person is in, "" when outside
+	net    balances // of what visitors gave and took so far
 }
 
 func newScript(seed uint64, people []person) *script {
-	return &script{rng: rand.New(rand.NewPCG(seed, 2)), people: people, where: make([]string, len(people))}
+	return &script{rng: rand.New(rand.NewPCG(seed, 2)), people: people, where: make([]string, len(people)), net: balances{}}
 }
 
 // presenceAim is the share of a house's people that is in at an hour of its day: asleep at night, out in the afternoon.
@@ -152,13 +155,13 @@ func presenceAim(hour int) float64 {
 // next is the next move at a moment. live asks for the rarer, more telling moves more often than a week of history does.
 func (s *script) next(now time.Time, live bool) move {
 	roll := s.rng.Float64()
-	refusals, roams, rooms, entries := 0.03, 0.02, 0.28, 0.09
+	refusals, roams, rooms, entries := 0.03, 0.02, 0.28, 0.02
 	if live {
 		refusals, roams, rooms, entries = 0.08, 0.10, 0.18, 0.36
 	}
 	switch {
 	case roll > 1-entries:
-		if m, ok := s.note(); ok {
+		if m, ok := s.note(live); ok {
 			return m
 		}
 	case roll < refusals:
@@ -208,6 +211,23 @@ func (s *script) threshold(now time.Time) move {
 
 func (s *script) enter(who int, h house, say string) move {
 	return move{who: who, edge: h.edges[0].id, reader: h.edges[0].door + "-in", arrive: h.id, say: say}
+}
+
+// visitor is whom a house sends to another: rather somebody who is there already, never its host or anybody's guest. -1: nobody.
+func (s *script) visitor(home, place string) int {
+	best := -1
+	for i, p := range s.people {
+		if p.home != home || p.role != "resident" || p.trait != ordinary {
+			continue
+		}
+		if s.where[i] == place {
+			return i
+		}
+		if best < 0 || s.where[best] != "" && s.where[i] == "" {
+			best = i
+		}
+	}
+	return best
 }
 
 // room is somebody inside who opens a room of the house they may enter at this hour.
@@ -299,6 +319,8 @@ func (s *script) done(m move, let bool) {
 		return
 	}
 	switch {
+	case m.entry != nil:
+		s.net.add(s.people[m.who].home, houseAt(m.edge).id, m.entry)
 	case m.arrive != "":
 		s.where[m.who] = m.arrive
 	case m.leave:
