@@ -31,46 +31,85 @@ func (e *Erasure) print(w io.Writer) {
 	fmt.Fprintf(w, "erased %s; all older backups are gone, the new one is %s\n", many(uint64(max(e.Parts, 0)), "private part", "private parts"), e.Backup)
 }
 
-// erase forgets a person in this order: the registry first, which remembers names that tell nobody who it was, so that rosters
-// without the person go out and nothing new is taken in; then private parts and projections; then the free pages of the
-// database; then the backups that still hold the person, and these only after a fresh copy has been verified. After a crash
-// anywhere, ordering it again finishes it: an erased id is known by its name on the list. Somebody of whom nothing was ever
-// known, most likely a misspelt id, costs no backup.
-func (x *Exchange) erase(ctx context.Context, member string) (Answer, error) {
+// erasing is one order under way.
+type erasing struct {
+	x      *Exchange
+	member string
+	cards  []string
+	answer Answer
+	parts  int
+	backup string
+}
+
+// steps of an erasure: the registry first, which remembers names that tell nobody who it was, so that rosters without the person
+// go out and nothing new is taken in; then private parts and projections; then the free pages of the database; then the
+// backups that still hold the person, and these only after a fresh copy has been verified. Each may be done again, so after
+// a crash anywhere, ordering it again finishes it.
+func (e *erasing) steps() []step {
+	return []step{
+		{e.forget, "nothing was erased"},
+		{func(context.Context) error { return e.x.keepMemory() }, "the person is out of the registry and of the rosters, and nothing else was erased yet; order it again"},
+		{e.sweep, "the person is out of the registry and of the rosters, and nothing else was erased yet; order it again"},
+		{e.compact, "erased, but old pages are still on the disk; order it again"},
+		{e.copy, "erased here; older backups stay until a new one succeeds; order it again"},
+		{func(context.Context) error { return e.x.dropBackups(e.backup) }, "erased here, but older backups could not be removed; order it again"},
+	}
+}
+
+type step struct {
+	do     func(context.Context) error
+	failed string // what to say then
+}
+
+func (e *erasing) forget(ctx context.Context) (err error) {
+	e.answer, err = e.x.apply(ctx, registry.Change{Erase: []registry.Erasing{{Member: e.member, Cards: e.cards}}})
+	return err
+}
+
+func (e *erasing) sweep(ctx context.Context) (err error) {
+	e.parts, err = e.x.storage.Sweep(ctx)
+	if e.x.pages != nil {
+		e.x.pages.periods.faces.forget()
+	}
+	return err
+}
+
+func (e *erasing) compact(ctx context.Context) error { return e.x.storage.Compact(ctx) }
+
+func (e *erasing) copy(ctx context.Context) error {
+	taken, err := e.x.backup(ctx)
+	if err == nil {
+		e.backup = taken.Files[0]
+	}
+	return err
+}
+
+// erasure looks a person up. Somebody of whom nothing was ever known, most likely a misspelt id, costs no backup; an erased
+// id is known by its name on the list.
+func (x *Exchange) erasure(ctx context.Context, member string) (*erasing, error) {
 	_, known := x.registry.Member(member)
 	named, cards, err := x.storage.Beside(ctx, member)
 	if err != nil {
-		return Answer{}, fmt.Errorf("nothing was erased: %w", err)
+		return nil, fmt.Errorf("nothing was erased: %w", err)
 	}
 	if !known && named == 0 && !x.registry.Erasures().Has(member) {
-		return Answer{}, fmt.Errorf("no record here names %.60q: nothing was changed; hub list members shows how ids are spelt", member)
+		return nil, fmt.Errorf("no record here names %.60q: nothing was changed; hub list members shows how ids are spelt", member)
 	}
-	a, err := x.apply(ctx, registry.Change{Erase: []registry.Erasing{{Member: member, Cards: cards}}})
+	return &erasing{x: x, member: member, cards: cards}, nil
+}
+
+func (x *Exchange) erase(ctx context.Context, member string) (Answer, error) {
+	e, err := x.erasure(ctx, member)
 	if err != nil {
-		return a, err
+		return Answer{}, err
 	}
-	if err := x.keepMemory(); err != nil {
-		return a, fmt.Errorf("the person is out of the registry and of the rosters, and nothing else was erased yet; order it again: %w", err)
+	for _, s := range e.steps() {
+		if err := s.do(ctx); err != nil {
+			return e.answer, fmt.Errorf("%s: %w", s.failed, err)
+		}
 	}
-	n, err := x.storage.Sweep(ctx)
-	if x.pages != nil {
-		x.pages.periods.faces.forget()
-	}
-	if err != nil {
-		return a, fmt.Errorf("the person is out of the registry and of the rosters, and nothing else was erased yet; order it again: %w", err)
-	}
-	if err := x.storage.Compact(ctx); err != nil {
-		return a, fmt.Errorf("erased, but old pages are still on the disk; order it again: %w", err)
-	}
-	taken, err := x.backup(ctx)
-	if err != nil {
-		return a, fmt.Errorf("erased here; older backups stay until a new one succeeds; order it again: %w", err)
-	}
-	if err := x.dropBackups(taken.Files[0]); err != nil {
-		return a, fmt.Errorf("erased here, but older backups could not be removed; order it again: %w", err)
-	}
-	a.Erased = &Erasure{Parts: n, Backup: taken.Files[0]}
-	return a, nil
+	e.answer.Erased = &Erasure{Parts: e.parts, Backup: e.backup}
+	return e.answer, nil
 }
 
 // memoryFile keeps the list of who was erased beside the database, so that a database put back from an older copy, which still
