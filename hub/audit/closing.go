@@ -14,6 +14,7 @@ import (
 	"kith/hub/clearing"
 	"kith/hub/ledger"
 	"kith/hub/settlement"
+	"kith/internal/wire"
 )
 
 // Names of the files of a period. Numbers count from 1; those of receipts and journals follow the cut's checkpoints.
@@ -298,7 +299,7 @@ func (c *Closing) propose(sign Sign) (none [32]byte, err error) {
 	}
 	signed, err := opened(c.Files[name], key)
 	if err != nil {
-		return none, differ(name, 0, "the signature: %v", err)
+		return none, c.Files.noteLine(name, []byte(text), fmt.Errorf("the signature: %w", err))
 	}
 	if err := (Files{name: []byte(signed)}).same(name, []byte(text)); err != nil {
 		return none, err
@@ -429,6 +430,10 @@ func (c *Closing) open() error {
 func (c *Closing) receipt(name string, want settlement.Checkpoint) error {
 	have, err := c.Network.checkpoint(c.Files[name])
 	if err != nil {
+		text := wire.Checkpoint{Origin: want.Journal, Size: want.Size, Root: want.Root}.Text()
+		if d := c.Files.noteLine(name, []byte(text), err); d.Line < strings.Count(text, "\n")+2 {
+			return d
+		}
 		return differ(name, 0, "%v", err)
 	}
 	if have != want {

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -130,13 +131,15 @@ func verifierKey(vkey string) (note.Verifier, error) {
 	return note.NewVerifier(vkey)
 }
 
-// oneSpelling refuses a verifier key whose id is in upper case, or whose base64 has another spelling of the same bytes.
+// oneSpelling refuses a verifier key whose base64 has another spelling of the same bytes, or whose id is not that of its name and
+// bytes, in lower case.
 func oneSpelling(vkey string) error {
-	_, rest, _ := strings.Cut(vkey, "+")
+	name, rest, _ := strings.Cut(vkey, "+")
 	id, key, _ := strings.Cut(rest, "+")
 	raw, err := base64.StdEncoding.Strict().DecodeString(key)
-	if err != nil || base64.StdEncoding.EncodeToString(raw) != key || strings.ToLower(id) != id {
-		return errors.New("it is no verifier key in canonical form")
+	sum := hash(append([]byte(name+"\n"), raw...))
+	if err != nil || base64.StdEncoding.EncodeToString(raw) != key || hex.EncodeToString(sum[:4]) != id {
+		return errors.New("it is no verifier key, or its id is not that of its bytes")
 	}
 	return nil
 }

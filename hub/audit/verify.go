@@ -115,8 +115,8 @@ func verify(bundle []byte, operator string) (*Closing, error) {
 	if n, err := ParseNetwork(f[networkName]); operator != "" && (err != nil || n.Operator != operator) {
 		return nil, differ(networkName, 0, "the operator's key is not the one that was given, %s", wire.Plain(operator))
 	}
-	if err := f.sealed(); err != nil {
-		return nil, err
+	if d := f.sealed(); d != nil {
+		return nil, f.locate(d)
 	}
 	c, err := Load(f)
 	if err != nil {
@@ -133,7 +133,7 @@ func verify(bundle []byte, operator string) (*Closing, error) {
 }
 
 // sealed holds every file to the signed manifest, before anything in it is believed.
-func (f Files) sealed() error {
+func (f Files) sealed() *Difference {
 	text, _, found := strings.Cut(string(f[manifestName]), "\n\n")
 	if !found {
 		return differ(manifestName, 0, "is missing or no signed note")
