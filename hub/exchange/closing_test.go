@@ -114,7 +114,7 @@ func TestAFlippedByteAnywhereInABundleIsFoundAndNamed(t *testing.T) {
 		places = append(places, rng.IntN(len(bundle)))
 	}
 	for at, last := 0, ""; at < len(bundle); at++ {
-		if name := fileAt(c.Files, at); name != last && name != "" {
+		if name, _ := fileAt(c.Files, at); name != last && name != "" {
 			last, places = name, append(places, at+rng.IntN(len(c.Files[name])))
 		}
 	}
@@ -125,14 +125,19 @@ func TestAFlippedByteAnywhereInABundleIsFoundAndNamed(t *testing.T) {
 		if r.OK || r.Difference == nil || r.Difference.File == "" || r.Difference.What == "" {
 			t.Fatalf("flip %d at byte %d was not found: %+v", n, at, r)
 		}
-		if want := fileAt(c.Files, at); want != "" && r.Difference.File != want {
+		want, line := fileAt(c.Files, at)
+		if want != "" && r.Difference.File != want {
 			t.Fatalf("byte %d is of %s, the difference is said of %s", at, want, r.Difference)
+		}
+		// A journal's leaves stand under one root, and the words of the policy stand nowhere else; everything else has its line.
+		if want != "" && want != "policy.yaml" && !strings.HasPrefix(want, "journals/") && r.Difference.Line != line {
+			t.Fatalf("byte %d is in line %d of %s, the difference is said of %s", at, line, want, r.Difference)
 		}
 	}
 }
 
-// fileAt says whose content a byte of the tar is; empty for headers and padding.
-func fileAt(f audit.Files, at int) string {
+// fileAt says whose content a byte of the tar is, and in which line; empty for headers and padding.
+func fileAt(f audit.Files, at int) (name string, line int) {
 	const block = 512
 	names := slices.Sorted(maps.Keys(f))
 	slices.SortStableFunc(names, func(a, b string) int { return boolInt(b == "bundle.note") - boolInt(a == "bundle.note") })
@@ -140,11 +145,11 @@ func fileAt(f audit.Files, at int) string {
 	for _, name := range names {
 		from += block
 		if at >= from && at < from+len(f[name]) {
-			return name
+			return name, 1 + bytes.Count(f[name][:at-from], []byte("\n"))
 		}
 		from += (len(f[name]) + block - 1) / block * block
 	}
-	return ""
+	return "", 0
 }
 
 func boolInt(v bool) int {
