@@ -90,6 +90,9 @@ type Reader struct {
 	Reset     string `yaml:"reset"`     // spi and i2c: GPIO of the RSTPDN line
 }
 
+// directions are what a reader may say of where a tap leads. Nobody changes them.
+var directions = []string{"in", "inside", "out", "pass"}
+
 // Load reads and checks a configuration file.
 func Load(path string) (Config, error) {
 	b, err := settings.Read(path)
@@ -175,7 +178,7 @@ func (c *Config) check() []string {
 			bad("readers[%d]: id %q is not an id, or names another reader or a door too", i, r.ID)
 		case !doors[r.Door]:
 			bad("readers[%d]: door %q is not among doors", i, r.Door)
-		case r.Direction != "in" && r.Direction != "out" && r.Direction != "inside" && r.Direction != "pass":
+		case !slices.Contains(directions, r.Direction):
 			bad("readers[%d]: direction %q: want in, out, inside (a room of the house) or pass (it does not tell)", i, r.Direction)
 		}
 		if kind, rest, _ := strings.Cut(r.PN532, ":"); rest == "" || kind != "hsu" && kind != "spi" && kind != "i2c" {
