@@ -288,7 +288,7 @@ func TestAHubRebuiltFromBundlesGivesTheSameBooks(t *testing.T) {
 		if err := os.WriteFile(file, must(w.x.bundle(t.Context(), name)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		other.do(PeriodOrder{Do: "adopt", File: file}, lastDay)
+		other.do(PeriodOrder{Do: "adopt", File: file, Operator: w.x.ownOperator()}, lastDay)
 	}
 	for _, format := range []string{"ledger", "beancount", "csv", "balances", "jsonl", "valueflows"} {
 		var first, second string

@@ -50,6 +50,7 @@ type PeriodOrder struct {
 	Outcome    string `json:"outcome,omitempty"`
 	Reason     string `json:"reason,omitempty"`
 	File       string `json:"file,omitempty"`
+	Operator   string `json:"operator,omitempty"` // adopt: the verifier key that the bundle must be signed with
 
 	Choices []string `json:"choices,omitempty"` // exit
 }
@@ -119,7 +120,7 @@ func (x *Exchange) period(ctx context.Context, o PeriodOrder, now time.Time) (An
 	case "balance":
 		return x.proveBalance(ctx, o)
 	case "adopt":
-		return x.adopt(ctx, o.File)
+		return x.adopt(ctx, o)
 	case "close":
 		return x.closePeriod(ctx, o, now)
 	}
@@ -477,9 +478,12 @@ func (x *Exchange) writeBundle(ctx context.Context, o PeriodOrder) (Answer, erro
 	return Answer{Files: []string{o.File}}, nil
 }
 
-// adopt takes a period over from its bundle: a hub that starts from bundles reaches the same seals. The keys of the network,
-// of the witness and of the operator must be this hub's own, or those of the period before.
-func (x *Exchange) adopt(ctx context.Context, file string) (Answer, error) {
+// adopt takes a period over from its bundle: a hub that starts from bundles reaches the same seals. Anybody can close a period
+// of this network's name under a key of their own, so that the operator's key must be the one that is given, this hub's own, or
+// that of the period before. The witness needs no word of its own: the operator signs the network that names its key, and the
+// next period must verify this one's receipts by it.
+func (x *Exchange) adopt(ctx context.Context, o PeriodOrder) (Answer, error) {
+	file := o.File
 	info, err := os.Stat(file)
 	if err == nil && info.Size() > audit.MaxBundle {
 		err = fmt.Errorf("%s has %d bytes, the limit is %d", file, info.Size(), audit.MaxBundle)
@@ -491,7 +495,7 @@ func (x *Exchange) adopt(ctx context.Context, file string) (Answer, error) {
 	if err != nil {
 		return Answer{}, err
 	}
-	c, r := audit.Verify(b)
+	c, r := audit.VerifyBy(b, o.Operator)
 	if !r.OK {
 		return Answer{}, fmt.Errorf("adopting %s: %w", file, r.Difference)
 	}
@@ -499,8 +503,13 @@ func (x *Exchange) adopt(ctx context.Context, file string) (Answer, error) {
 	switch {
 	case c.Network.Name != x.cfg.Network:
 		return Answer{}, fmt.Errorf("adopting %s: it is of network %s", file, c.Network.Name)
-	case last != nil && (last.Period.State != settlement.Posted || last.Network.Operator != c.Network.Operator):
-		return Answer{}, fmt.Errorf("adopting %s: period %s is %s, closed by %s", file, last.Name, last.Period.State, last.Network.Operator)
+	case last != nil && last.Period.State != settlement.Posted:
+		return Answer{}, fmt.Errorf("adopting %s: period %s is %s; post it first", file, last.Name, last.Period.State)
+	case last != nil && last.Network.Operator != c.Network.Operator:
+		return Answer{}, fmt.Errorf("adopting %s: it is signed by %s, period %s was by %s", file, c.Network.Operator, last.Name, last.Network.Operator)
+	case last == nil && o.Operator == "" && x.ownOperator() != c.Network.Operator:
+		return Answer{}, fmt.Errorf("adopting %s: it is signed by %s, which is not this hub's own operator key: compare it with the one that "+
+			"your houses were given, and if it is that one, give it with --operator KEY", file, c.Network.Operator)
 	}
 	if err := c.Follows(last); err != nil {
 		return Answer{}, fmt.Errorf("adopting %s: %w", file, err)
@@ -511,4 +520,13 @@ func (x *Exchange) adopt(ctx context.Context, file string) (Answer, error) {
 	x.closing.last, x.closing.number, x.closing.leaves = c, x.closing.number+1, nil
 	x.turned()
 	return Answer{Periods: []PeriodState{describe(c, false)}}, nil
+}
+
+// ownOperator is the operator's verifier key of this hub; empty while it has none. Looking for it makes none.
+func (x *Exchange) ownOperator() string {
+	vkey, err := pki.ReadPublic(filepath.Join(x.opt.StateDir, keysDir, pki.FileOperatorVerify))
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(vkey))
 }

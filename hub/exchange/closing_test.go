@@ -12,9 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"kith/configs"
 	"kith/hub/audit"
 	"kith/internal/command"
 	"kith/internal/event"
+	"kith/internal/pki"
 )
 
 func TestTheExampleWeekIsClosedAndItsBundleVerifies(t *testing.T) {
@@ -268,11 +270,12 @@ func TestAnotherHubRebuiltFromBundlesReachesTheSameSeal(t *testing.T) {
 			if err := os.WriteFile(wrong, second, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := other.x.period(t.Context(), PeriodOrder{Do: "adopt", File: wrong}, lastDay); err == nil {
+			if _, err := other.x.period(t.Context(), PeriodOrder{Do: "adopt", File: wrong, Operator: r1.Operator}, lastDay); err == nil {
 				t.Fatal("a second period was adopted as the first")
 			}
 		}
-		p := other.do(PeriodOrder{Do: "adopt", File: file}, lastDay)
+		// The second one is held to the key of the first.
+		p := other.do(PeriodOrder{Do: "adopt", File: file, Operator: []string{r1.Operator, ""}[i]}, lastDay)
 		if p.Report.Seal != []string{r1.Seal, r2.Seal}[i] {
 			t.Fatalf("%+v", p.Report)
 		}
@@ -284,6 +287,54 @@ func TestAnotherHubRebuiltFromBundlesReachesTheSameSeal(t *testing.T) {
 	if b := must(other.again().bundle(t.Context(), "week-2")); !bytes.Equal(b, second) {
 		t.Fatal("an adopted period has another bundle")
 	}
+}
+
+// Anybody can close a period of that name: what a hub starts from must be signed by a key that somebody has compared.
+func TestAStrangersBundleIsNotAdopted(t *testing.T) {
+	stranger := newTown(t)
+	stranger.seeded()
+	stranger.send(stranger.all()...)
+	_, r := verified(t, stranger.closed("week-1", lastDay))
+	file := filepath.Join(t.TempDir(), "week-1.tar")
+	if err := os.WriteFile(file, must(stranger.x.bundle(t.Context(), "week-1")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w := newTown(t)
+	w.seeded()
+	w.send(w.all()...)
+	own := filepath.Join(w.dir, keysDir, pki.FileOperatorVerify)
+	refused := func(why, operator string) {
+		t.Helper()
+		if _, err := w.x.period(t.Context(), PeriodOrder{Do: "adopt", File: file, Operator: operator}, lastDay); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("operator %q: %v", operator, err)
+		}
+		if a := must(w.x.period(t.Context(), PeriodOrder{Do: "list"}, lastDay)); len(a.Periods) != 0 {
+			t.Fatalf("%+v", a.Periods)
+		}
+	}
+	refused("--operator", "")
+	if _, err := os.Stat(own); err == nil {
+		t.Error("the hub made itself an operator's key by looking for it")
+	}
+	if _, _, _, err := pki.OpenOperator(filepath.Join(w.dir, keysDir), "commons-week"); err != nil {
+		t.Fatal(err)
+	}
+	refused("--operator", "")
+	refused("network.txt", strings.TrimSpace(string(must(pki.ReadPublic(own)))))
+	refused("network.txt", r.Operator[:len(r.Operator)-1])
+	var said bytes.Buffer
+	if err := w.x.close(); err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(t.TempDir(), "hub.yaml")
+	if err := os.WriteFile(config, configs.NetworkHub, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"period", "adopt", "--config", config, "--state-dir", w.dir, "--operator", filepath.Join(stranger.dir, keysDir, pki.FileOperatorVerify), file}
+	if code := Program("test").Run(t.Context(), command.Streams{Out: &said, Err: &said}, args); code != command.OK || !strings.Contains(said.String(), r.Seal) {
+		t.Errorf("with the key given: code %d: %s", code, said.String())
+	}
+	w.open()
 }
 
 func TestACorrectionStandsInThePlaceOfWhatItCorrects(t *testing.T) {

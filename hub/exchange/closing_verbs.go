@@ -41,6 +41,8 @@ func periodOrder(do string, plain int) request {
 			})
 		case "bundle":
 			f.StringVar(&o.File, "out", "", "`FILE` to write")
+		case "adopt":
+			f.StringVar(&o.Operator, "operator", "", "`KEY` of the operator that must have signed it, or the file with the key; needed unless it is this hub's own or that of the period before")
 		case "balance":
 			f.StringVar(&o.Unit, "unit", "", "in this `UNIT` alone; default: in every unit")
 			f.StringVar(&o.File, "out", "", "`FILE` to write, which proves the balance for itself: hub verify FILE")
@@ -64,6 +66,9 @@ func periodOrder(do string, plain int) request {
 			var err error
 			if o.File != "" {
 				o.File, err = filepath.Abs(o.File) // a running hub has another working directory
+			}
+			if o.Operator != "" && err == nil {
+				o.Operator, err = operatorKey(o.Operator) // likewise
 			}
 			return Order{Period: o}, err
 		}

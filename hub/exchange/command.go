@@ -54,7 +54,7 @@ func Program(version string) command.Program {
 		{Name: "period post", Args: at + " PERIOD", Help: "book it and seal the balances", Run: orderVerb("period post", periodOrder("post", 1))},
 		{Name: "period bundle", Args: at + " PERIOD --out FILE", Help: "write the audit bundle of a posted period", Run: orderVerb("period bundle", periodOrder("bundle", 1))},
 		{Name: "period balance", Args: at + " PERIOD NODE [--unit UNIT] [--out FILE] [--json]", Help: "what stood on a house's accounts under the seal of a posted period; FILE is the house's own proof of it", Run: orderVerb("period balance", periodOrder("balance", 2))},
-		{Name: "period adopt", Args: at + " FILE", Help: "take a period over from its bundle, on a hub that starts anew", Run: orderVerb("period adopt", periodOrder("adopt", 1))},
+		{Name: "period adopt", Args: at + " FILE [--operator KEY]", Help: "take a period over from its bundle, on a hub that starts anew", Run: orderVerb("period adopt", periodOrder("adopt", 1))},
 		{Name: "advice", Args: at + " [--json]", Help: "what would balance the houses now, with the reason for each line", Run: orderVerb("advice", adviceOrder("list"))},
 		{Name: "advice accept", Args: at + " ID [--quantity N]", Help: "sign a commitment to a line of advice", Run: orderVerb("advice accept", adviceOrder("accept"))},
 		{Name: "commitment list", Args: at + " [--json]", Help: "every commitment that the operator signed, the newest first", Run: orderVerb("commitment list", commitmentOrder("list"))},

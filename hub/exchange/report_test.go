@@ -491,7 +491,7 @@ func TestAHubRebuiltFromBundlesTakesTheReportsThatWerePublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	other := newTown(t)
-	other.do(PeriodOrder{Do: "adopt", File: bundle}, lastDay)
+	other.do(PeriodOrder{Do: "adopt", File: bundle, Operator: w.x.ownOperator()}, lastDay)
 	other.serving(func() {
 		if _, said, code := other.tell("report", "week-1"); code != command.Failed || !strings.Contains(said, "--from") {
 			t.Fatalf("a second report of an adopted period: code %d: %s", code, said)
