@@ -27,9 +27,9 @@ func periodOrder(do string, plain int) request {
 		case "close":
 			f.StringVar(&o.Day, "day", "", "last `DATE` that counts, yyyy-mm-dd; default today")
 		case "confirm":
-			f.StringVar(&o.Node, "by", "", "`NODE` that says yes")
+			f.StringVar(&o.Node, "by", "", "`NODE` that says yes; on your word, it signs nothing")
 		case "dispute", "decide":
-			f.StringVar(&o.Node, "by", "", "`NODE` whose word it is")
+			f.StringVar(&o.Node, "by", "", "`NODE` that said so; on your word, it signs nothing")
 			f.StringVar(&o.Reason, "reason", "", "`TEXT` that says why; name no person")
 			if do == "decide" {
 				f.StringVar(&o.Outcome, "outcome", "", "stand, amend or void")

@@ -77,8 +77,8 @@ func (in Leave) step(p *Period) error {
 // Remainder says what becomes of one obligation that a leaving node has left over.
 type Remainder string
 
-// The choices. Waive is the creditor's alone to sign; novate needs room in the pool's limits, which the ledger checks when
-// it books the permission; both others need both parties.
+// The choices. Waive is the creditor's alone to say; the others need both parties. Novate needs room in the pool's limits too, for
+// which whoever lets the node go has to look.
 const (
 	ServeInKind Remainder = "serve-in-kind" // stays owed, to be served by the day agreed on; is not cleared any more
 	Novate      Remainder = "novate"        // the commons steps between: debtor to commons, commons to creditor
@@ -86,11 +86,11 @@ const (
 	Freeze      Remainder = "freeze" // stays on the books, is not cleared any more
 )
 
-// Choice is a signed choice about one obligation.
+// Choice says what becomes of one obligation. That the nodes in By have said so is the operator's word.
 type Choice struct {
 	Obligation ID
 	Remainder  Remainder
-	By         []string // nodes whose signatures verified
+	By         []string // nodes that chose so
 	Until      Day      // for ServeInKind: the day agreed on
 }
 
@@ -138,12 +138,8 @@ func (x Exit) Resolve(all []Obligation) ([]Obligation, error) {
 }
 
 func (x Exit) apply(c Choice, o Obligation) ([]Obligation, error) {
-	signed := map[string]bool{}
-	for _, node := range c.By {
-		signed[node] = true
-	}
-	if !signed[o.Creditor] || c.Remainder != Waive && !signed[o.Debtor] {
-		return nil, fmt.Errorf("%s signed by %v: %w", c.Remainder, c.By, ErrParty)
+	if !slices.Contains(c.By, o.Creditor) || c.Remainder != Waive && !slices.Contains(c.By, o.Debtor) {
+		return nil, fmt.Errorf("%s chosen by %v: %w", c.Remainder, c.By, ErrParty)
 	}
 	switch c.Remainder {
 	case ServeInKind:

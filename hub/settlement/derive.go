@@ -62,7 +62,7 @@ type Policy struct {
 	Version string // slug; enters every identity
 	Hash    [32]byte
 	Prices  map[Action]map[string]Price
-	HoldC   bool             // one-sided events wait as pending until confirmed
+	HoldC   bool             // one-sided events wait, until a policy takes them or an entry with more evidence corrects them
 	CapC    map[string]int64 // most that one-sided events of one home at one place may add per unit; absent: no cap
 }
 
@@ -94,11 +94,12 @@ type Aside struct {
 // Why an event stands aside.
 type Why string
 
-// WhyLater and WhyHeld come back with the next period; a held event then with the evidence it has gathered by then.
+// WhyLater and WhyHeld come back with the next period, as they are: what a leaf says never changes. A held event is taken up once
+// the policy in force holds none, or gives way to a later entry that corrects it with more evidence.
 const (
 	WhyHome    Why = "same-home"   // the member's own house
 	WhyNoPrice Why = "no-price"    // the policy does not count it
-	WhyHeld    Why = "held"        // one-sided, waits for confirmation
+	WhyHeld    Why = "held"        // one-sided, and the policy holds those
 	WhyCapped  Why = "capped"      // one-sided, past the cap of the period
 	WhyLater   Why = "dated-later" // the edge's clock was ahead; taken up in the next period
 )

@@ -5,7 +5,8 @@ import (
 	"slices"
 )
 
-// step takes the obligation out. When a statement is out, it is withdrawn and the set goes back to be cleared again.
+// step takes the obligation out, when whoever is said to dispute it is a party to it. A statement that is out is withdrawn, and
+// the set goes back to be cleared again.
 func (in Challenge) step(p *Period) error {
 	if p.State != Drafted && p.State != Proposed {
 		return fmt.Errorf("%q: %w", p.State, ErrState)
@@ -38,8 +39,8 @@ func (p *Period) withdraw() {
 	}
 }
 
-// step decides a dispute. The set of a statement that is out never changes under it: when an obligation stands after
-// all, that statement is withdrawn too, and the set is cleared again with it.
+// step decides a dispute, when whoever is said to decide is no party to it. The set of a statement that is out never changes
+// under it: when an obligation stands after all, that statement is withdrawn too, and the set is cleared again with it.
 func (in Decide) step(p *Period) error {
 	d, o := p.dispute(in.Obligation), p.find(in.Obligation)
 	if d == nil || o == nil {

@@ -9,6 +9,9 @@
 // between two periods: a leaf belongs to the first cut that covers it, whatever date it bears. It holds nothing durable; a
 // period is a value, and whoever stores it stores each step in one transaction.
 //
+// It checks no signature. Who disputes, decides, says yes or chooses is a name that is handed in, and until the rules let a node
+// sign for itself, that name is the word of the operator who closes; what is checked is that it is the right party's.
+//
 // It never clears and never books: the assembled hub hands its obligations to the clearing and its lines to the ledger.
 // It has no clock, no goroutine, no input or output and no floating point number.
 package settlement

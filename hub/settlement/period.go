@@ -16,7 +16,7 @@ const (
 	Open     State = "open"
 	Drafted  State = "cut"      // the line is drawn and the set is fixed
 	Proposed State = "proposed" // a statement is out; the challenge window runs
-	Final    State = "final"    // signed by enough keys; nothing can be disputed any more
+	Final    State = "final"    // for all signers that the terms ask for; nothing can be disputed any more
 	Posted   State = "posted"   // booked
 )
 
@@ -57,7 +57,8 @@ const (
 	Voided    Outcome = "void"
 )
 
-// Dispute takes one obligation out of the set. Note is the digest of the signed note that names the reason.
+// Dispute takes one obligation out of the set. Note is the digest of the note that names the reason. Nobody signs it: that By said
+// so, and Reviewer too, is the operator's word.
 type Dispute struct {
 	Obligation ID
 	By         string
@@ -77,7 +78,7 @@ type Period struct {
 	Obligations []Obligation // the set as cut, disputed ones included, ascending by ID
 	Proposals   []Proposal
 	Disputes    []Dispute
-	Signed      []string // who signed the final statement, ascending
+	Signed      []string // the signers of the final statement as they were handed in, ascending
 	Exits       []Exit   // nodes that leave with this period, in the order in which they were let go
 }
 
@@ -96,13 +97,13 @@ type Propose struct {
 	At     int64
 }
 
-// Confirm is a node's early yes to the statement in force.
+// Confirm is a node's early yes to the statement in force, by the word of whoever takes the step.
 type Confirm struct {
 	Number int
 	Node   string
 }
 
-// Challenge is a signed note by debtor or creditor.
+// Challenge disputes an obligation for its debtor or creditor, by the word of whoever takes the step.
 type Challenge struct {
 	Obligation ID
 	By         string
@@ -110,7 +111,7 @@ type Challenge struct {
 	At         int64
 }
 
-// Decide is a signed decision by a reviewer from a third node.
+// Decide answers a dispute for a third node, likewise.
 type Decide struct {
 	Obligation ID
 	Outcome    Outcome
@@ -121,7 +122,8 @@ type Decide struct {
 // Lapse decides every dispute that nobody answered in time: what two sides proved stands, what one side said is void.
 type Lapse struct{ At int64 }
 
-// Finalise makes the statement in force final. Signers are those whose signatures verified, in any order.
+// Finalise makes the statement in force final. Signers are keys under which whoever takes the step has verified the statement, in
+// any order: today the operator's alone.
 type Finalise struct {
 	Number  int
 	Signers []string
