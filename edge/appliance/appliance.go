@@ -68,7 +68,8 @@ type Appliance struct {
 	start start
 
 	journal  *journal.Journal
-	spare    error // why the journal is in memory; nil while it is on the disk
+	spare    error     // why the journal is in memory; nil while it is on the disk
+	facts    *discreet // what happens reaches the journal through it
 	recorder *recorder
 	people   people
 	board    board.Board
@@ -79,6 +80,7 @@ type Appliance struct {
 	states   map[string]*atomic.Pointer[readerState]
 	inside   *inside
 	kiosk    *kiosk.Kiosk
+	eraser   *eraser
 	uplink   *uplink
 	health   *healthTree
 	http     *endpoint
@@ -126,9 +128,11 @@ func Open(ctx context.Context, cfg Config, opt Options) (_ *Appliance, err error
 		{"opening the identity", a.openIdentity},
 		{"opening the board", a.openBoard}, // first of the hardware: from here on every lock is secured
 		{"opening the journal", a.openJournal},
+		{"clearing what a power cut left", a.sweep},
 		{"opening the roster", a.openPeople},
 		{"opening the kiosk", a.openKiosk}, // before the doors: one walk through the journal's end serves both
 		{"opening the doors", a.openDoors},
+		{"opening the list of the erased", a.openEraser},
 		{"opening the readers", a.openReaders},
 		{"opening the uplink", a.openUplink},
 		{"opening the pages", a.openPages},
@@ -175,13 +179,17 @@ func (a *Appliance) openBoard(context.Context) error {
 	return nil
 }
 
-// openJournal opens the journal and hands it the boot leaf: durable before the first fact of anybody, or together with it.
-func (a *Appliance) openJournal(ctx context.Context) error {
-	opt := journal.Options{
+func (a *Appliance) journalOptions() journal.Options {
+	return journal.Options{
 		Dir: a.opt.StateDir, Network: a.cfg.Network, Node: a.cfg.Node, Edge: a.cfg.Edge,
 		Signer: a.keys.signer, Verifier: a.keys.verifier, Cosigner: a.keys.witness, Retention: time.Duration(a.cfg.Retention),
 		Now: func() (time.Time, time.Duration, event.Clock) { w, q, m := a.clock(); return w, m, q }, Log: a.log,
 	}
+}
+
+// openJournal opens the journal and hands it the boot leaf: durable before the first fact of anybody, or together with it.
+func (a *Appliance) openJournal(ctx context.Context) error {
+	opt := a.journalOptions()
 	j, err := journal.Open(ctx, opt)
 	if err != nil && diskRefuses(ctx, err) {
 		a.spare = err
@@ -194,7 +202,8 @@ func (a *Appliance) openJournal(ctx context.Context) error {
 		return err
 	}
 	a.journal = j
-	a.recorder = newRecorder(j, a.log)
+	a.facts = &discreet{journal: j, list: a.erasures}
+	a.recorder = newRecorder(a.facts, a.log)
 	if a.spare != nil {
 		a.recorder.volatile = true
 		a.log.Error("the disk takes no journal; facts are kept in memory until the next start, and strict doors stay shut", "err", a.spare)
@@ -328,6 +337,7 @@ func (a *Appliance) plan() []stage {
 		{"recorder", func(ctx context.Context) error { a.recorder.run(ctx); return nil }},
 		{"roster", a.people.Run},
 		{"kiosk", func(ctx context.Context) error { <-ctx.Done(); a.kiosk.Close(); return nil }},
+		{"erasing", func(ctx context.Context) error { a.eraser.run(ctx); return nil }},
 	}
 	if a.http != nil {
 		plan = append(plan, stage{"pages", a.http.run})

@@ -30,6 +30,7 @@ func Program(version string) command.Program {
 		{Name: "run", Args: "[--config FILE] [--state-dir DIR] [--log text|json]", Help: "work until told to stop", Run: runVerb(version)},
 		{Name: "status", Args: "[--config FILE] [--state-dir DIR] [--json]", Help: "the health of the running edge", Run: statusVerb},
 		{Name: "verify", Args: "[--config FILE] [--state-dir DIR] [--json]", Help: "recompute the whole journal and name the first difference", Run: verifyVerb},
+		{Name: "erase", Args: "[--config FILE] ID...", Help: "what to put into the roster file of an edge without a hub so that it forgets a member or card", Run: eraseVerb},
 		{Name: "entry add", Args: "[--config FILE] --action VERB --resource R --quantity N --reader READER [--json] ...", Help: "enter what was done or used, and wait for the card", Run: entryAddVerb},
 		{Name: "entry list", Args: "[--config FILE] [--limit N] [--json]", Help: "the newest entries of this edge", Run: entryListVerb},
 	}}

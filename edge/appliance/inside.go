@@ -75,6 +75,13 @@ func (i *inside) moved(doorID, state string, at time.Time) {
 	}
 }
 
+// forget drops people as if never seen.
+func (i *inside) forget(is func(member string) bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.house.Forget(is)
+}
+
 // picture is who is in, at a moment.
 func (i *inside) picture(now time.Time) occupancy.Picture {
 	i.mu.Lock()

@@ -107,7 +107,7 @@ func (a *Appliance) recordEntry(ctx context.Context, f event.Fact) (event.Epoch,
 	if err := a.recorder.settle(ctx); err != nil {
 		return event.Epoch{}, 0, err
 	}
-	indexes, err := a.journal.Append(ctx, record(f))
+	indexes, err := a.facts.Append(ctx, record(f))
 	if err != nil {
 		return event.Epoch{}, 0, err
 	}

@@ -3,11 +3,13 @@ package appliance
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -30,7 +32,9 @@ type filed struct {
 	log        *slog.Logger
 	inForce    atomic.Pointer[roster.File]
 	trouble    atomic.Pointer[error] // why the host's file is not the one in force; nil while it is
-	kept       [sha256.Size]byte     // digest of the copy; owned by whoever runs
+
+	keeping sync.Mutex        // guards what follows
+	kept    [sha256.Size]byte // digest of the copy
 }
 
 func openFiled(path, state string, log *slog.Logger) (*filed, error) {
@@ -100,6 +104,8 @@ func (f *filed) Run(ctx context.Context) error {
 // keep copies the host's file when it is in force and has changed. What is copied is read anew, so it is held against the
 // digest of what was compiled: the host may be writing at this very moment.
 func (f *filed) keep() {
+	f.keeping.Lock()
+	defer f.keeping.Unlock()
 	file := f.inForce.Load()
 	digest := file.Digest()
 	if file.Err() != nil || digest == f.kept {
@@ -118,6 +124,19 @@ func (f *filed) keep() {
 		f.log.Warn("the kept roster has another time than its original", "err", err)
 	}
 	f.kept = digest
+}
+
+// settled fails while the copy is of an earlier file: people stand in that who may be in no roster any more.
+func (f *filed) settled() error {
+	f.keep()
+	b, _, err := readRoster(f.copy)
+	if err == nil && sha256.Sum256(b) != f.Digest() {
+		err = errors.New("it is still of an earlier roster")
+	}
+	if err != nil {
+		return fmt.Errorf("the copy of the roster, %s: %w", f.copy, err)
+	}
+	return nil
 }
 
 func readRoster(path string) ([]byte, time.Time, error) {

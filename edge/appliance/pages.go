@@ -56,7 +56,7 @@ func (e *endpoint) close() {
 func (a *Appliance) openPages(context.Context) error {
 	t := health.New("edge", time.Now)
 	a.health = &healthTree{tree: t}
-	for _, part := range [][2]string{{"edge", "configuration"}, {"edge", "journal"}, {"edge", "roster"}, {"edge", "clock"}, {"edge", "board"}} {
+	for _, part := range [][2]string{{"edge", "configuration"}, {"edge", "journal"}, {"edge", "roster"}, {"edge", "clock"}, {"edge", "board"}, {"journal", "erasing"}} {
 		if err := t.Add(part[0], part[1]); err != nil {
 			return err
 		}
@@ -162,6 +162,7 @@ func (a *Appliance) look() {
 		t.Set("configuration", nil)
 	}
 	t.Set("journal", a.journalTrouble())
+	t.Set("erasing", a.eraser.err())
 	t.Set("roster", a.rosterTrouble())
 	if _, quality, _ := a.clock(); quality != event.Synced {
 		t.Set("clock", errors.New("the time is not kept by any source; schedules wait for it, permanent rights hold"))

@@ -35,17 +35,25 @@ func diskRefuses(ctx context.Context, err error) bool {
 	return ctx.Err() == nil
 }
 
-// openSpare opens the journal in memory that belongs to a state directory; a restart of the program alone finds it again.
-func openSpare(ctx context.Context, opt journal.Options, under string) (*journal.Journal, error) {
+// spareOf names the journal in memory that belongs to a state directory.
+func spareOf(state, under string) (string, error) {
 	if under == "" {
 		under = spareDir
 	}
-	state, err := filepath.Abs(opt.Dir)
+	state, err := filepath.Abs(state)
 	if err != nil {
-		return nil, fmt.Errorf("naming the journal in memory: %w", err)
+		return "", fmt.Errorf("naming the journal in memory: %w", err)
 	}
 	sum := sha256.Sum256([]byte(state))
-	dir := filepath.Join(under, "kith-edge-"+hex.EncodeToString(sum[:8]))
+	return filepath.Join(under, "kith-edge-"+hex.EncodeToString(sum[:8])), nil
+}
+
+// openSpare opens the journal in memory that belongs to a state directory; a restart of the program alone finds it again.
+func openSpare(ctx context.Context, opt journal.Options, under string) (*journal.Journal, error) {
+	dir, err := spareOf(opt.Dir, under)
+	if err != nil {
+		return nil, err
+	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, fmt.Errorf("making the journal in memory: %w", err)
 	}
@@ -64,4 +72,21 @@ func openSpare(ctx context.Context, opt journal.Options, under string) (*journal
 		return nil, fmt.Errorf("opening the journal in memory: %w", err)
 	}
 	return j, nil
+}
+
+// eraseSpare erases in the journal in memory that a former start left, if one did; this start does not use it.
+func eraseSpare(ctx context.Context, opt journal.Options, under string, is func(string) bool) error {
+	dir, err := spareOf(opt.Dir, under)
+	if err != nil {
+		return err
+	}
+	if _, err := os.Lstat(dir); errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	j, err := openSpare(ctx, opt, under)
+	if err != nil {
+		return err
+	}
+	_, err = j.Erase(ctx, is)
+	return errors.Join(err, j.Close())
 }

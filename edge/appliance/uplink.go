@@ -72,7 +72,7 @@ func (a *Appliance) openUplink(context.Context) error {
 
 // degraded tells the hub that an operator should look at this edge.
 func (a *Appliance) degraded() bool {
-	if a.journal.Space().State != journal.SpaceOK {
+	if a.journal.Space().State != journal.SpaceOK || a.eraser.err() != nil {
 		return true
 	}
 	for _, p := range a.states {

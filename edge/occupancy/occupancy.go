@@ -319,10 +319,12 @@ func (h *House) At(now time.Time) Picture {
 	return pic
 }
 
-// Forget erases a member, as if never seen. The number of people does not fall by that: one unseen coming takes the place.
-func (h *House) Forget(member string) {
-	if s, ok := h.people[member]; ok {
-		delete(h.people, member)
-		h.came(s.zone)
+// Forget erases members, as if never seen. The number of people does not fall by that: unseen comings take their place.
+func (h *House) Forget(is func(member string) bool) {
+	for member, s := range h.people {
+		if is(member) {
+			delete(h.people, member)
+			h.came(s.zone)
+		}
 	}
 }

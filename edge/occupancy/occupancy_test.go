@@ -89,8 +89,7 @@ func TestPeopleAreListedByIDWithTheirLatestSign(t *testing.T) {
 	if !reflect.DeepEqual(pic.People, want) || pic.Ignored != 1 {
 		t.Fatalf("%+v ignored %d", pic.People, pic.Ignored)
 	}
-	h.Forget("ana")
-	h.Forget("nobody")
+	h.Forget(func(member string) bool { return member == "ana" || member == "nobody" })
 	pic = h.At(at(5))
 	if len(pic.People) != 1 || pic.Zones[1].Count != (Count{0, 0, 1}) {
 		t.Fatalf("after forgetting: %+v", pic)
