@@ -375,12 +375,12 @@ func resourceAdd(f *flag.FlagSet) (int, func([]string) (Order, error)) {
 	f.StringVar(&r.Measure, "measure", "", "what is counted, `MEASURE`: minute, night, piece, wh, km ...; it cannot be changed later")
 	f.Var(&actions, "action", "`VERB` that may be entered, may be given several times; default: use")
 	f.BoolVar(&r.Offered, "offered", false, "to members of other nodes too")
-	f.Int64Var(&r.Capacity, "capacity", 0, "how `MANY` there are")
+	f.Int64Var(&r.Capacity, "capacity", 0, "how `MANY` there are: counted on the board, in advice and in reports; no entry is refused for it")
 	f.Var(&groups, "group", "only for members of `GROUP`, may be given several times")
 	f.Int64Var(&r.MaxEntry, "max-entry", 0, "most `PARTS` of the measure in one entry")
 	f.Int64Var(&r.MaxDay, "max-day", 0, "most `PARTS` of one member in a day")
 	f.Int64Var(&r.Witness, "witness-from", 0, "from this many `PARTS` on a second member taps too; 1: always")
-	f.IntVar(&r.Lead, "lead-hours", 0, "`HOURS` of notice that a request should give")
+	f.IntVar(&r.Lead, "lead-hours", 0, "`HOURS` of notice that a request should give: told in the catalogue, no entry is refused for it")
 	return 1, func(args []string) (Order, error) {
 		r.Resource.ID, r.Actions, r.Groups = args[0], actions, groups
 		return Order{Change: &registry.Change{Resources: []registry.Resource{r}}}, nil
