@@ -33,7 +33,7 @@ func TestTheGreenLightLastsAsLongAsTheLockIsReleasedAndNoLonger(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	long := strings.Replace(string(b), "pulse: 5s", "pulse: 60s", 1)
+	long := strings.Replace(string(b), "pulse: 5s", "pulse: 60s\n    held: 10m\n    fire: true", 1)
 	if long == string(b) {
 		t.Fatal("the example has another pulse")
 	}
@@ -41,6 +41,7 @@ func TestTheGreenLightLastsAsLongAsTheLockIsReleasedAndNoLonger(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.start(t)
+	c.pins.inputs <- board.Change{Signal: "door/fire", Value: 0}
 	c.pins.inputs <- board.Change{Signal: "door/contact", Value: 0}
 	for range 2 {
 		c.hand.show(c.ana)
@@ -51,4 +52,10 @@ func TestTheGreenLightLastsAsLongAsTheLockIsReleasedAndNoLonger(t *testing.T) {
 		c.lit(t, "reader/green", false, "once the lock has fallen")
 		c.pins.inputs <- board.Change{Signal: "door/contact", Value: 0}
 	}
+	c.hand.show(c.ana)
+	c.pins.inputs <- board.Change{Signal: "door/fire", Value: 1}
+	c.lit(t, "reader/green", true, "in a fire")
+	c.pins.inputs <- board.Change{Signal: "door/fire", Value: 0}
+	c.lit(t, "door/lock", false, "after the fire")
+	c.lit(t, "reader/green", false, "after the fire")
 }
