@@ -6,6 +6,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"kith/internal/access"
 )
 
 const benchLeaves = 100 // leaves a batch
@@ -28,11 +30,17 @@ func benchBatches(b *testing.B, total int) []Accepted {
 // parts, lines and presence; and then the very same rows by bare inserts, so that the ratio says what this room costs.
 func BenchmarkCommit(b *testing.B) {
 	for _, group := range []int{1, 10, 50} {
-		b.Run(fmt.Sprintf("group=%d", group), func(b *testing.B) { benchCommit(b, group) })
+		b.Run(fmt.Sprintf("group=%d", group), func(b *testing.B) { benchCommit(b, group, nil) })
 	}
+	var gone []string
+	for i := range 1000 {
+		gone = append(gone, fmt.Sprint("gone-", i))
+	}
+	list := erasures(gone...)
+	b.Run("group=10,erased=1000", func(b *testing.B) { benchCommit(b, 10, list) })
 }
 
-func benchCommit(b *testing.B, group int) {
+func benchCommit(b *testing.B, group int, list *access.Erasures) {
 	total := 600
 	batches := benchBatches(b, total)
 	rows := float64(total * benchLeaves)
@@ -40,6 +48,7 @@ func benchCommit(b *testing.B, group int) {
 	runs := 0
 	for b.Loop() {
 		s := open(b, filepath.Join(b.TempDir(), "hub"))
+		s.Heed(func() *access.Erasures { return list })
 		start, used := time.Now(), processorTime(b)
 		for i := 0; i < total; i += group {
 			commit(b, s, batches[i:i+group]...)

@@ -19,7 +19,8 @@ const (
 	maxKnown       = 1 << 16 // words remembered not to be of anybody erased
 	keyDigits      = 2 * 65  // of a card's public key, 04 || X || Y
 	cardDigits     = 2 * 32  // of a card's id: X
-	maxCardsBeside = 64      // cards found beside one person; an edge that lies could name any number
+	maxCardID      = len("pkoc:") + cardDigits
+	maxCardsBeside = 64 // cards found beside one person; an edge that lies could name any number
 )
 
 // gone answers, for one list of erased names, whether a private part names somebody on it. Nearly every word that comes has
@@ -52,7 +53,7 @@ func (s *Store) gone() *gone {
 }
 
 // names says what event.Names does of a part in compact JSON. A part without an escape is read for its quotes alone, which
-// costs a tenth; nothing within a string can stand within a part of that kind.
+// costs a tenth; no text within a text can stand in a part of that kind.
 func (g *gone) names(part []byte) bool {
 	if g == nil {
 		return false
@@ -60,47 +61,67 @@ func (g *gone) names(part []byte) bool {
 	if bytes.IndexByte(part, '\\') >= 0 {
 		return event.Names(part, func(word string) bool { return g.has([]byte(word)) })
 	}
+	g.mu.RLock()
+	strange := eachWord(part, g.strange)
+	g.mu.RUnlock()
+	return strange && eachWord(part, g.has)
+}
+
+var quote = []byte(`"`)
+
+// eachWord asks for each string of a part without escapes until one is answered with yes.
+func eachWord(part []byte, is func(word []byte) bool) bool {
 	for {
 		_, rest, found := bytes.Cut(part, quote)
 		word, behind, closed := bytes.Cut(rest, quote)
 		if !found || !closed {
 			return false
 		}
-		if g.has(word) {
+		if is(word) {
 			return true
 		}
 		part = behind
 	}
 }
 
-var quote = []byte(`"`)
-
-// has says whether a word is the id of an erased member or card, or the public key of such a card.
-func (g *gone) has(word []byte) bool {
+// idIn is the text under which a word could stand on the list: the id of a member or card, or that of the card whose public key
+// it is. Any other word names nobody.
+func idIn(word []byte) []byte {
 	switch {
-	case len(word) <= event.MaxID, bytes.HasPrefix(word, []byte("pkoc:")), bytes.HasPrefix(word, []byte("uid:")):
+	case len(word) <= event.MaxID, len(word) <= maxCardID && (bytes.HasPrefix(word, pkoc) || bytes.HasPrefix(word, uid)):
+		return word
 	case len(word) == keyDigits && bytes.HasPrefix(word, []byte("04")):
-		word = append([]byte("pkoc:"), word[2:2+cardDigits]...)
-	default:
+		return append(slices.Clone(pkoc), word[2:2+cardDigits]...)
+	}
+	return nil
+}
+
+var pkoc, uid = []byte("pkoc:"), []byte("uid:")
+
+// strange says whether a word must be looked up. The caller holds the lock.
+func (g *gone) strange(word []byte) bool {
+	id := idIn(word)
+	if id == nil {
 		return false
 	}
-	g.mu.RLock()
-	_, known := g.known[string(word)]
-	g.mu.RUnlock()
-	if known {
+	_, known := g.known[string(id)]
+	return !known
+}
+
+func (g *gone) has(word []byte) bool {
+	id := idIn(word)
+	if id == nil {
 		return false
 	}
-	if g.list.Has(string(word)) {
+	if g.list.Has(string(id)) {
 		return true
 	}
-	if len(word) <= len("pkoc:")+cardDigits {
-		g.mu.Lock()
-		if len(g.known) >= maxKnown {
-			clear(g.known)
-		}
-		g.known[string(word)] = struct{}{}
-		g.mu.Unlock()
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.known) >= maxKnown {
+		clear(g.known)
 	}
+	g.known[string(id)] = struct{}{}
 	return false
 }
 
@@ -152,7 +173,7 @@ func (s *Store) Sweep(ctx context.Context) (int, error) {
 	return n, nil
 }
 
-// naming finds every address whose private part names somebody on the list.
+// naming finds every address whose private part names somebody on the list, ascending.
 func (s *Store) naming(ctx context.Context, g *gone) ([]int64, error) {
 	var all []int64
 	err := s.eachParts(ctx, "", func(log int64, p *partsRow) {
@@ -162,6 +183,7 @@ func (s *Store) naming(ctx context.Context, g *gone) ([]int64, error) {
 			}
 		}
 	})
+	slices.Sort(all)
 	return all, err
 }
 

@@ -1,10 +1,14 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+
+	"kith/internal/event"
 )
 
 // latePrivate stores private parts that come after their leaves and projects those leaves again. An erased part
@@ -48,11 +52,16 @@ func (t *commitTx) latePrivate(row *logRow, a *Accepted, done *projected) error 
 
 // reproject recomputes one line of a bundle from leaf and private part as they stand now, and the presence of whom it names.
 func (t *commitTx) reproject(address int64, b *partsRow) error {
-	if err := t.lines.flush(); err != nil {
-		return err
-	}
 	leaf, private, err := leafAt(t.ctx, t.tx, address)
 	if err != nil {
+		return err
+	}
+	return t.replace(address, b, leaf, private)
+}
+
+// replace puts the line that a leaf and a private part project to in the place of the one that is there.
+func (t *commitTx) replace(address int64, b *partsRow, leaf event.Leaf, private *event.Private) error {
+	if err := t.lines.flush(); err != nil {
 		return err
 	}
 	id := b.line(leafIndex(address))
@@ -126,15 +135,34 @@ func (s *Store) erase(ctx context.Context, find func(*commitTx) ([]int64, error)
 	return len(list), nil
 }
 
+// eraseAll takes addresses in ascending order, bundle by bundle.
 func (t *commitTx) eraseAll(list []int64) error {
 	members := map[string]bool{}
-	for _, address := range list {
-		var named string
-		p, err := partsAt(t.ctx, t.tx, address)
+	for len(list) > 0 {
+		p, err := partsAt(t.ctx, t.tx, list[0])
 		if err != nil {
 			return err
 		}
-		err = t.tx.QueryRowContext(t.ctx, `SELECT member FROM lines WHERE id = ?`, p.line(leafIndex(address))).Scan(&named)
+		end := list[0] - int64(leafIndex(list[0])) + int64(p.first+p.n)
+		n, _ := slices.BinarySearch(list, end)
+		if err := t.eraseIn(&p, list[:n], members); err != nil {
+			return err
+		}
+		list = list[n:]
+	}
+	for m := range members {
+		if err := t.refold(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eraseIn erases the private parts of leaves of one bundle, and collects whom their lines named.
+func (t *commitTx) eraseIn(p *partsRow, list []int64, members map[string]bool) error {
+	for _, address := range list {
+		var named string
+		err := t.tx.QueryRowContext(t.ctx, `SELECT member FROM lines WHERE id = ?`, p.line(leafIndex(address))).Scan(&named)
 		if err != nil && !errors.Is(err, sql.ErrNoRows) {
 			return err
 		}
@@ -142,15 +170,28 @@ func (t *commitTx) eraseAll(list []int64) error {
 			members[named] = true
 		}
 		p.erase(leafIndex(address))
-		if err := t.putParts(&p); err != nil {
-			return err
-		}
-		if err := t.reproject(address, &p); err != nil {
-			return err
-		}
 	}
-	for m := range members {
-		if err := t.refold(m); err != nil {
+	if err := t.putParts(p); err != nil {
+		return err
+	}
+	var text, unread []byte
+	if err := t.tx.QueryRowContext(t.ctx, `SELECT lines, opaque FROM bundles WHERE seq = ?`, p.seq).Scan(&text, &unread); err != nil {
+		return err
+	}
+	lines := bytes.Split(text, newline)
+	if uint64(len(lines)) != p.n {
+		return fmt.Errorf("a bundle of %d lines says it has %d", len(lines), p.n)
+	}
+	for _, address := range list {
+		var leaf event.Leaf
+		place := leafIndex(address) - p.first
+		if !isOpaque(unread, place) {
+			var err error
+			if leaf, err = event.Parse(lines[place]); err != nil {
+				return err
+			}
+		}
+		if err := t.replace(address, p, leaf, nil); err != nil {
 			return err
 		}
 	}
