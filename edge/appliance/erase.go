@@ -137,29 +137,24 @@ func (a *Appliance) erasures() *access.Erasures {
 // searchAll erases wherever this edge keeps people: started uses and who is in, the journal, one in memory that an earlier start
 // left, and the roster's files.
 func (a *Appliance) searchAll(ctx context.Context, is func(string) bool) error {
-	if err := a.kiosk.Forget(is); err != nil {
-		return err
-	}
+	uses := a.kiosk.Forget(is) // one that fails keeps no other from being searched
 	a.facts.passed()
 	a.inside.forget(is)
-	n, err := a.journal.Erase(ctx, is)
-	if err != nil {
-		return err
-	}
+	n, written := a.journal.Erase(ctx, is)
 	a.log.Info("journal searched for people who were erased", "parts", n)
-	if a.spare != nil {
-		return fmt.Errorf("the journal on the disk could not be searched; mend the disk and start again: %w", a.spare)
+	var memory, people error
+	if a.spare == nil {
+		memory = eraseSpare(ctx, a.journalOptions(), a.opt.SpareDir, is)
+	} else {
+		memory = fmt.Errorf("the journal on the disk could not be searched; mend the disk and start again: %w", a.spare)
 	}
-	if err := eraseSpare(ctx, a.journalOptions(), a.opt.SpareDir, is); err != nil {
-		return err
-	}
-	switch people := a.people.(type) {
+	switch p := a.people.(type) {
 	case *roster.Store:
-		return people.Persist() // until it is on the disk, the one before is
+		people = p.Persist() // until it is on the disk, the one before is
 	case *filed:
-		return people.settled()
+		people = p.settled()
 	}
-	return nil
+	return errors.Join(written, memory, people, uses)
 }
 
 // sweep removes what a power cut left of a file that was being written: people may stand in it.
