@@ -14,16 +14,22 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"kith/configs"
+	"kith/edge/board"
+	"kith/edge/roster"
 	"kith/internal/access"
+	"kith/internal/bulletin"
 	"kith/internal/card"
 	"kith/internal/command"
 	"kith/internal/event"
 	"kith/internal/journal"
+	"kith/internal/pki"
 )
 
 // searched bounds a wait for the edge to have searched; it measures nothing.
@@ -521,5 +527,137 @@ func TestAHostIsToldWhatToPutIntoTheFile(t *testing.T) {
 	}
 	if code := run("ana"); code != command.Failed || !strings.Contains(out.String(), "hub member erase") {
 		t.Errorf("at an edge of a hub: %d %s", code, &out)
+	}
+}
+
+// mute is a session with a hub that says nothing.
+type mute struct{}
+
+func (mute) Send(context.Context, []byte) error { return errors.New("no line") }
+func (mute) Received() <-chan []byte            { return nil }
+func (mute) Up() <-chan bool                    { return nil }
+
+// A roster that comes from the hub is the way on which the list reaches most edges.
+func TestARosterOfTheHubErases(t *testing.T) {
+	const id, name = "zephyrine-q", "Zephyrine Quillfeather"
+	c := &cabin{dir: t.TempDir(), spare: t.TempDir()}
+	now := time.Now()
+	keys := filepath.Join(t.TempDir(), "keys")
+	if err := pki.Create(pki.New{Dir: keys, Network: "demo", Names: []string{"127.0.0.1"}, Now: now}); err != nil {
+		t.Fatal(err)
+	}
+	hub, err := pki.OpenHub(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := hub.EdgeBundle(filepath.Join(c.dir, "identity"), "lisbon", "lisbon-front", now); err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := Decode(filepath.Join(c.dir, "edge.yaml"), configs.Edge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func() (edge *Appliance, in hand, stop func()) {
+		in = hand{make(chan presented)}
+		a, err := Open(t.Context(), cfg, Options{StateDir: c.state(), Clock: TrustedClock(), Session: mute{}, SpareDir: c.spare, NoPages: true,
+			Board: &pins{set: map[string]int{}, level: map[string]int{}, inputs: make(chan board.Change)}, Reader: func(r Reader) (Presenter, error) {
+				if r.Direction == "in" {
+					return in, nil
+				}
+				return hand{make(chan presented)}, nil
+			}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- a.Run(ctx) }()
+		return a, in, sync.OnceFunc(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("run: %v", err)
+			}
+		})
+	}
+	deliver := func(a *Appliance, d access.Document) {
+		t.Helper()
+		text, err := json.Marshal(d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := bulletin.Describe(bulletin.Header{Network: d.Network, Node: d.Node, Version: d.Version, Issued: d.Issued}, text)
+		note, err := bulletin.SignRoster(h, hub.Signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := a.people.(*roster.Store)
+		desk := &rosterDesk{store: store, assembler: store.Assembler()}
+		if want, err := desk.Offer(t.Context(), note); err != nil || !want.More {
+			t.Fatalf("%v %+v", err, want)
+		}
+		for n := range h.Parts() {
+			part := text[n*bulletin.PartBytes : min(len(text), (n+1)*bulletin.PartBytes)]
+			if _, err := desk.Part(t.Context(), d.Version, uint64(n), uint64(h.Parts()), part); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	wantSearched := func(a *Appliance) {
+		t.Helper()
+		want := digest(a.erasures()) + "\n"
+		for deadline := time.Now().Add(searched); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+			if got, _ := os.ReadFile(filepath.Join(c.state(), erasedFile)); string(got) == want {
+				return
+			}
+		}
+		t.Fatal("not searched: ", a.eraser.err())
+	}
+	key, err := card.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := card.NewPKOCCard(key)
+	pkoc := held.Credential().ID()
+	words := traces(id, name, pkoc)
+
+	d := access.Document{Network: "demo", Node: "lisbon", Version: 1, Issued: now.Unix(), Zone: "Europe/Lisbon",
+		Members: []access.Member{{ID: id, Name: name, Home: "lisbon", Role: access.RoleResident, Groups: []string{"residents"}}},
+		Cards:   []access.Card{{ID: pkoc, Member: id}}, Grants: []access.Grant{{ID: "residents", Group: "residents", Zones: []string{"house"}}}}
+	a, in, stop := run()
+	defer func() { stop() }()
+	in.show(held) // nobody yet
+	deliver(a, d)
+	in.show(held)
+	stop()
+	if err := os.WriteFile(filepath.Join(c.state(), "roster.signed.new"), []byte(name), 0o600); err != nil { // what a power cut leaves
+		t.Fatal(err)
+	}
+	a, in, stop = run()
+	in.show(held)
+	if found := strings.Join(c.traced(t, words), "\n"); !strings.Contains(found, "journal.db") || !strings.Contains(found, "roster.signed") || strings.Contains(found, ".new") {
+		t.Fatalf("before: %s", found)
+	}
+	head := a.journal.Head()
+
+	var secret access.ErasureKey
+	secret[0] = 1
+	list := []access.ErasedName{secret.Name(id), secret.Name(pkoc)}
+	slices.SortFunc(list, access.ErasedName.Compare)
+	d.Version, d.Members, d.Cards, d.ErasureKey, d.Erased = 2, nil, nil, hex.EncodeToString(secret[:]), []string{list[0].String(), list[1].String()}
+	deliver(a, d)
+	in.show(held)
+	wantSearched(a)
+	if found := c.traced(t, words); len(found) > 0 {
+		t.Fatalf("after: %q", found)
+	}
+	if root, err := a.journal.RootAt(t.Context(), head.Epoch, head.Size); err != nil || root != head.Root {
+		t.Fatalf("the history has changed: %v", err)
+	}
+	stop()
+	a, in, stop = run() // the stored roster has the list
+	in.show(held)
+	stop()
+	if found := c.traced(t, words); len(found) > 0 {
+		t.Fatalf("after a restart: %q", found)
 	}
 }
