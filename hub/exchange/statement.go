@@ -137,7 +137,7 @@ func (w *statement) called(id string) string {
 func (w *statement) page(from int) (web.Statement, error) {
 	c := w.c
 	r := c.Report()
-	out := web.Statement{Name: c.Name, State: string(c.Period.State), Day: dayWords(c.Cut.Day), Number: w.number, Follows: r.Follows, Policy: r.Policy,
+	out := web.Statement{Pool: len(c.Policy.Limits) > 0, Name: c.Name, State: string(c.Period.State), Day: dayWords(c.Cut.Day), Number: w.number, Follows: r.Follows, Policy: r.Policy,
 		Key: c.Network.Operator, Seal: r.Seal, Accounts: len(c.Balances), From: from}
 	for _, s := range c.Period.Proposals {
 		out.Numbers = append(out.Numbers, web.StatementNumber{Number: s.Number, At: s.At, Withdrawn: s.Withdrawn, Digest: hex.EncodeToString(s.Digest[:])})
@@ -166,6 +166,7 @@ func (w *statement) page(from int) (web.Statement, error) {
 	file := c.Name + ".tar"
 	out.File = file
 	out.Fetch, out.Check = w.x.command("period bundle", "--out", file, c.Name), "hub verify "+quoted(file)
+	out.Own = w.x.command("period balance", "--out", "NODE-"+c.Name+".txt", c.Name, "NODE")
 	return out, w.books(&out)
 }
 

@@ -45,7 +45,8 @@ type Statement struct {
 	Seal, Follows     string
 	Note, Key, Policy string
 	File              string // of the bundle; empty before it is posted
-	Fetch, Check      string // lines for a terminal
+	Fetch, Check, Own string // lines for a terminal
+	Pool              bool   // houses have limits with a pool
 	Next              []Order
 }
 
@@ -118,6 +119,26 @@ type statementView struct {
 	Balances     []postingRow
 	Postings     []postingRow
 	Download     string
+	Promises     []promise
+}
+
+// promise is something that the check proves of every statement, and how.
+type promise struct{ What, How string }
+
+// promised says it in words (docs/FORMATS.md, "Clearing": feasible, optimal, unique).
+func promised(pool bool) []promise {
+	even, others := "What a house no longer owes is what it is no longer owed, summed house by house.",
+		"Only debts that were there are made less; none is made."
+	if pool {
+		even = "What a house no longer owes is what it is no longer owed, but for what it drew from the pool or paid into it: summed house by house."
+		others = "Only debts that were there are made less; none is made. Only with the pool does a balance move, and never past a house's limit."
+	}
+	return []promise{
+		{"Nobody owes more than before", "Of each debt something between nothing and all of it goes away, compared debt by debt."},
+		{"No house is better or worse off", even},
+		{"Nobody gets a new creditor or debtor", others},
+		{"No more can be cleared", "The proof in the bundle sets a bound that no way of clearing can pass, and the total reaches it. Where several would, the oldest debts and then a public lot decide."},
+	}
 }
 
 type numberRow struct {
@@ -211,6 +232,7 @@ func (w *Web) statementView(r *http.Request, s *Statement) statementView {
 	for _, p := range s.Postings {
 		v.Postings = append(v.Postings, postingRow{p, amounted(p.Amount, p.Scale, p.Unit)})
 	}
+	v.Promises = promised(s.Pool)
 	if s.File != "" {
 		v.Download = here + "/bundle.tar"
 	}

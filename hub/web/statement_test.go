@@ -28,7 +28,7 @@ func storyStatement() Statement {
 			{ID: strings.Repeat("dd", 32), By: "Forest camp", At: storyNow.Unix() - 6000, Debtor: "Forest camp", Creditor: "Casa da Graça", Unit: "night", Amount: 1, Outcome: "void"}},
 		Balances: []Posting{{Account: "Casa da Graça, with Kyōto Machiya", Unit: "night", Amount: -3}}, Postings: []Posting{{"came up", "Casa da Graça, with Kyōto Machiya", "night", 0, -3}, {"went round", hostile, "night", 0, 3}}, Posted: 40,
 		Accounts: 12, Seal: strings.Repeat("5ea1", 16), Note: "kith-settlement-statement v1\nnetwork demo\n\n— demo/operator abc=\n", File: "week-2.tar",
-		Fetch: "hub period bundle --config /etc/kith/hub.yaml --state-dir /var/lib/kith --out week-2.tar week-2", Check: "hub verify week-2.tar"}
+		Pool: true, Own: "hub period balance --out NODE-week-2.txt week-2 NODE", Fetch: "hub period bundle --config /etc/kith/hub.yaml --state-dir /var/lib/kith --out week-2.tar week-2", Check: "hub verify week-2.tar"}
 	dues := line("ee", "Casa da Graça", "The pool", 1, 0, "")
 	dues.Href, dues.From, dues.Fresh = "", "dues", false
 	s.Lines = append(s.Lines, dues)
@@ -72,7 +72,8 @@ func TestAPostedPeriodShowsEverythingThatItRestsOn(t *testing.T) {
 	h := newWeb(t, newStory()).Handler()
 	b := get(t, h, "/period/week-2").Body.String()
 	inOrder(t, b, "Period week-2</h1>", "Cut on <strong>14 November 2026", "statement 2 stands", "<td>33</td><td>20</td><td>13</td>", "<td>12\u202f345.67</td><td>12\u202f345.62</td><td>0.05</td>",
-		`href="/period/week-2/bundle.tar" download="week-2.tar"`, "<pre>hub verify week-2.tar</pre>", "hub period bundle --config /etc/kith/hub.yaml --state-dir /var/lib/kith --out week-2.tar week-2", strings.Repeat("5ea1", 16), "12 accounts", storyKey[:13], "rules-1 abab", `href="/period/week-1"`,
+		"Nobody owes more than before", "No house is better or worse off", "paid into it", "Nobody gets a new creditor or debtor", "No more can be cleared", "the total reaches it",
+		`href="/period/week-2/bundle.tar" download="week-2.tar"`, "<pre>hub verify week-2.tar</pre>", "hub period bundle --config /etc/kith/hub.yaml --state-dir /var/lib/kith --out week-2.tar week-2", "hub period balance --out NODE-week-2.txt week-2 NODE", strings.Repeat("5ea1", 16), "12 accounts", storyKey[:13], "rules-1 abab", `href="/period/week-1"`,
 		"it stands", "decided by", "void", "nobody answered in time", `href="/period/week-2?number=1"`, "withdrawn", `href="/period/week-2?number=2" aria-current="page"`, "shown here", "kith-settlement-statement v1",
 		"No journal of: ", "lisbon-front", "48\u202f213", strings.Repeat("d0", 32), "Casa da Graça, with Kyōto Machiya", "\u22123 nights", "40 postings", "the first 2; all are in the bundle",
 		"4 debts", `href="/event/lisbon-front/`, "owes <span dir=\"auto\">Kyōto Machiya</span> 12 nights", "aaaaaaaaaaaaaaaa", "12 went round", "4 went round", "5 stays", "disputed: left out", "dues, carried over", "1 stays")
