@@ -290,6 +290,8 @@ func printReport(w io.Writer, file string, r *audit.Report, asJSON bool) {
 	}
 	fmt.Fprintf(w, "verified: period %s of %s, statement %d, cut %s, %d journals, %d entries shown\n", r.Period, r.Network, r.Number, r.Day, r.Journals, r.Shown)
 	printTotals(w, r)
+	fmt.Fprintln(w, "  proven of each statement: nobody owes more, no house is better or worse off but for what it drew from the pool or paid into it,\n"+
+		"  nobody gets a new creditor or debtor, and no more can be cleared")
 	if r.Follows != "" {
 		fmt.Fprintf(w, "  opens with the seal of %s; give both bundles to prove that too\n", r.Follows)
 	}
