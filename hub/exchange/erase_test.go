@@ -17,10 +17,12 @@ import (
 	"testing"
 	"time"
 
+	"kith/configs"
 	"kith/hub/intake"
 	"kith/hub/registry"
 	"kith/hub/store"
 	"kith/internal/access"
+	"kith/internal/command"
 	"kith/internal/event"
 	"kith/internal/wire"
 )
@@ -340,19 +342,24 @@ func TestADatabasePutBackFromBeforeAnErasureForgetsAgain(t *testing.T) {
 	}
 	must(w.x.Do(t.Context(), Order{Erase: zeph}))
 	w.forgotten("erased", parts, bundles)
-	putBack := func() {
+	config := filepath.Join(t.TempDir(), "hub.yaml")
+	if err := os.WriteFile(config, configs.NetworkHub, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	putBack := func(listed bool) {
 		w.stopped(func() {
 			for _, name := range []string{store.FileName, store.FileName + "-wal", store.FileName + "-shm"} {
 				if err := os.Remove(filepath.Join(w.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					t.Fatal(err)
 				}
 			}
-			if err := restore(t.Context(), w.cfg, w.dir, aside); err != nil {
-				t.Fatal(err)
+			out, said, code := speak(t, "restore", aside, "--config", config, "--state-dir", w.dir)
+			if code != command.OK || strings.Contains(out, "order again whatever was erased") == listed {
+				t.Fatalf("code %d: %s%s", code, out, said)
 			}
 		})
 	}
-	putBack()
+	putBack(true)
 	w.forgotten("put back", parts, bundles)
 	if _, known := w.x.registry.Member(zeph); known {
 		t.Fatal("the person is in the registry again")
@@ -361,7 +368,7 @@ func TestADatabasePutBackFromBeforeAnErasureForgetsAgain(t *testing.T) {
 	if err := os.Remove(filepath.Join(w.dir, memoryFile)); err != nil {
 		t.Fatal(err)
 	}
-	putBack()
+	putBack(false)
 	if len(grep(t, w.dir, zephWords)) == 0 {
 		t.Fatal("forgotten without a list: this test proves nothing")
 	}

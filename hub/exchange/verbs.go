@@ -189,7 +189,16 @@ func restoreVerb(ctx context.Context, s command.Streams, args []string) int {
 		return command.OK
 	}
 	fmt.Fprintf(s.Out, "restored %s from %s; edges will send again what it lacks\n", p.state, plain[0])
+	if list := filepath.Join(p.state, memoryFile); !stands(list) {
+		fmt.Fprintf(s.Out, "there is no %s: if this network ever erased anybody, put the lost hub's there before this one starts, "+
+			"or order again whatever was erased since that backup\n", list)
+	}
 	return command.OK
+}
+
+func stands(file string) bool {
+	_, err := os.Lstat(file)
+	return err == nil
 }
 
 // restore refuses to make keys: under a new authority no edge of the network could ever connect again, and nobody would send
