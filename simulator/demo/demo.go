@@ -94,6 +94,10 @@ func Command(ctx context.Context, s command.Streams, args []string) int {
 	if _, code, ok := command.Parse(s, f, args, 0); !ok {
 		return code
 	}
+	if o.For < 0 {
+		fmt.Fprintf(s.Err, "simulator demo: --for %v: want a time from now on; 0 or nothing is without end\n", o.For)
+		return command.Usage
+	}
 	o.Log = slog.New(slog.DiscardHandler)
 	if *verbose {
 		o.Log = slog.New(slog.NewTextHandler(s.Err, nil))
