@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -23,10 +24,10 @@ import (
 // What a roster says of erased people is carried out here: what is recorded from then on leaves them out, and what was recorded
 // before is searched, once for each list. The search has a goroutine of its own and reads in small steps; no door waits for it.
 const (
-	erasedFile  = "erased"        // digest of the list that was searched for last, in the state directory
-	eraseEvery  = time.Second     // between two looks at the list in force
-	eraseAgain  = 5 * time.Minute // after a search that failed
-	erasedLimit = 2*sha256.Size + 1
+	erasedFile  = "erased"          // digest of the list that was searched for last, in the state directory
+	eraseEvery  = time.Second       // between two looks at the list in force
+	eraseAgain  = 5 * time.Minute   // after a search that failed
+	erasedLimit = 2*sha256.Size + 1 // bytes of that file
 )
 
 // eraser owns the search.
@@ -46,12 +47,15 @@ type eraser struct {
 // read takes up what a former start wrote down. Where the roster in force has another list than that, or none, what is recorded
 // now may name people whom the next list names again: then nothing counts as searched.
 func (e *eraser) read() {
-	b, err := os.ReadFile(e.path)
+	f, err := os.Open(e.path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		e.done = digest(nil)
-	case err == nil && len(b) == erasedLimit:
-		e.done = string(b[:len(b)-1])
+	case err == nil:
+		defer f.Close()
+		if b, err := io.ReadAll(io.LimitReader(f, erasedLimit+1)); err == nil && len(b) == erasedLimit {
+			e.done = string(b[:len(b)-1])
+		}
 	}
 	if e.done != digest(e.list()) {
 		e.done = ""
