@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -34,6 +35,9 @@ func runVerb(version string) func(context.Context, command.Streams, []string) in
 		cfg, err := Load(p.config)
 		if err != nil {
 			if cfg, err = waitForConfig(ctx, p, err, log); err != nil {
+				if ctx.Err() == nil {
+					return command.Fail(s, "hub run", err)
+				}
 				return command.OK // told to stop while waiting
 			}
 		}
@@ -54,16 +58,19 @@ func runVerb(version string) func(context.Context, command.Streams, []string) in
 
 // waitForConfig shows what is wrong where a browser looks for the hub, until it is right or ctx ends.
 func waitForConfig(ctx context.Context, p *place, trouble error, log *slog.Logger) (Config, error) {
-	log.Error("configuration cannot be used; nothing runs until it is mended, it is read again every 2 s",
-		"err", trouble, "page", "http://"+DefaultListen)
 	w := &waiting{path: p.config}
 	w.trouble.Store(&trouble)
-	notice := &http.Server{Addr: DefaultListen, Handler: w, ReadHeaderTimeout: statusWait}
-	go func() {
-		if err := notice.ListenAndServe(); err != nil && !errors.Is(err, http.ErrServerClosed) {
-			log.Error("the page that says so could not be started", "err", err)
-		}
-	}()
+	l, err := net.Listen("tcp", DefaultListen)
+	if err != nil { // another program has it; the log says where the page is
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+	}
+	if err != nil {
+		return Config{}, fmt.Errorf("the page of a configuration that cannot be used: %w", errors.Join(err, trouble))
+	}
+	log.Error("configuration cannot be used; nothing runs until it is mended, it is read again every 2 s",
+		"err", trouble, "page", "http://"+l.Addr().String())
+	notice := &http.Server{Handler: w, ReadHeaderTimeout: statusWait}
+	go func() { _ = notice.Serve(l) }() // ends with Close
 	defer notice.Close()
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
