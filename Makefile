@@ -13,7 +13,7 @@ export CGO_ENABLED ?= 0
 help: ## print this help
 	@grep -E '^[a-z][a-z0-9-]*:.*## ' Makefile | sed -E 's/^([a-z0-9-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
-demo: ## a whole network on this machine: a hub, 3 houses, 60 members; prints the page's address
+demo: ## a whole network on this machine: a hub, 5 houses, 60 members; prints the page's address
 	$(GO) run ./simulator demo $(ARGS)
 
 test: peers ## all tests (house rules, units, real peers, faults)

@@ -19,7 +19,13 @@ const (
 // period, as in any network.
 func (d *demo) arrive(ctx context.Context) error {
 	for _, h := range houses() {
-		d.cut(h, false)
+		d.mu.Lock()
+		away := d.away[h.id]
+		d.mu.Unlock()
+		if away {
+			d.cut(h, false)
+			d.say("the uplink of %s is back, for the closing", h.name)
+		}
 	}
 	d.mu.Lock()
 	want := d.entries

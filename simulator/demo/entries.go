@@ -44,11 +44,13 @@ func (e *entry) given() bool {
 }
 
 // note lets somebody who is in enter something. Live that is rather a visitor from another house, whose entry the houses
-// will settle; of the week that is over, the visits are those of the seed.
-func (s *script) note(live bool) (move, bool) {
+// will settle; of the week that is over, the visits are those of the seed. Where it is tomorrow already visitors wait: what
+// they enter is dated tomorrow, and no draft of today moves by it.
+func (s *script) note(now time.Time, live bool) (move, bool) {
 	hs := houses()
 	for try := range 20 {
 		h := hs[s.rng.IntN(len(hs))]
+		live := live && !h.tomorrow(now)
 		var visitors, residents []int
 		for i, p := range s.people {
 			switch {
@@ -80,6 +82,15 @@ func (s *script) note(live bool) (move, bool) {
 		return move{who: who, edge: h.edges[0].id, reader: kioskReader, entry: &e}, true
 	}
 	return move{}, false
+}
+
+// tomorrow says whether the house's calendar is ahead of the network's, which is UTC.
+func (h *house) tomorrow(now time.Time) bool {
+	zone, err := time.LoadLocation(h.zone)
+	if err != nil {
+		panic("demo: a zone of the example is unknown: " + h.zone)
+	}
+	return now.In(zone).Format(time.DateOnly) > now.UTC().Format(time.DateOnly)
 }
 
 // choose is one thing that people do in a house, and whether a second person must stand beside.

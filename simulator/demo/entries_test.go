@@ -15,7 +15,8 @@ func TestPeopleEnterWhatTheirHouseHasAndStayInReach(t *testing.T) {
 	s := newScript(1, populate(1, now))
 	visits, all := map[string]int{}, 0
 	for n := range 3000 { // far more than anybody watches
-		m := s.next(now.Add(time.Duration(n)*time.Minute), true)
+		at := now.Add(time.Duration(n) * time.Minute)
+		m := s.next(at, true)
 		s.done(m, true)
 		if m.entry == nil {
 			continue
@@ -36,7 +37,9 @@ func TestPeopleEnterWhatTheirHouseHasAndStayInReach(t *testing.T) {
 			t.Fatalf("%+v: a wrong witness", *e)
 		}
 		if s.people[m.who].home != house {
-			visits[house]++
+			if visits[house]++; h.tomorrow(at) {
+				t.Fatalf("at %s a visitor enters in %s what counts tomorrow", at, h.name)
+			}
 		}
 	}
 	for _, h := range houses() {

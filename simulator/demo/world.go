@@ -161,7 +161,7 @@ func (s *script) next(now time.Time, live bool) move {
 	}
 	switch {
 	case roll > 1-entries:
-		if m, ok := s.note(live); ok {
+		if m, ok := s.note(now, live); ok {
 			return m
 		}
 	case roll < refusals:
