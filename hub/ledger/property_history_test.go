@@ -44,7 +44,8 @@ func (h *history) fresh(kind Kind) Entry {
 		from := rapid.IntRange(0, len(historyPaths)-1).Draw(h.rt, "from")
 		to := (from + rapid.IntRange(1, len(historyPaths)-1).Draw(h.rt, "to")) % len(historyPaths)
 		amount := rapid.Int64Range(1, 40).Draw(h.rt, "amount")
-		e.Postings = append(e.Postings, Posting{Account{historyPaths[from], unit}, -amount}, Posting{Account{historyPaths[to], unit}, amount})
+		e.Postings = append(e.Postings, Posting{Account{historyPaths[from], unit}, -amount},
+			Posting{Account{historyPaths[to], unit}, amount})
 	}
 	return e
 }
@@ -164,7 +165,8 @@ func (h *history) rules(r Rules) Rules {
 	if r.Limits == nil || h.chance(4) {
 		next.Limits = map[Account]Limit{}
 		for _, a := range []Account{lisbon(), hours(CommonsPath(net)), {Path: NodePath(net, "porto"), Unit: "bed-night"}} {
-			next.Limits[a] = Limit{Floor: rapid.Int64Range(-80, 0).Draw(h.rt, "floor"), Ceiling: rapid.Int64Range(0, 80).Draw(h.rt, "ceiling")}
+			floor, ceiling := rapid.Int64Range(-80, 0).Draw(h.rt, "floor"), rapid.Int64Range(0, 80).Draw(h.rt, "ceiling")
+			next.Limits[a] = Limit{Floor: floor, Ceiling: ceiling}
 		}
 	}
 	if j := rapid.SampledFrom(historyJournals).Draw(h.rt, "retire"); h.chance(6) && next.Retired[j] == 0 {
@@ -198,8 +200,8 @@ func (m *model) apply(rules Rules, batch []Entry) []Answer {
 	}
 	slices.SortStableFunc(order, func(x, y place) int {
 		a, b := batch[x.at].Source, batch[y.at].Source
-		return cmp.Or(cmp.Compare(a.Journal, b.Journal), cmp.Compare(a.Index, b.Index), cmp.Compare(a.Part, b.Part), cmp.Compare(a.Rule, b.Rule),
-			cmp.Compare(x.text, y.text))
+		return cmp.Or(cmp.Compare(a.Journal, b.Journal), cmp.Compare(a.Index, b.Index), cmp.Compare(a.Part, b.Part),
+			cmp.Compare(a.Rule, b.Rule), cmp.Compare(x.text, y.text))
 	})
 	answers := make([]Answer, len(batch))
 	for ; len(order) != len(left); order, left = left, nil {
@@ -276,7 +278,10 @@ func (m *model) judge(rules Rules, e *Entry) Code {
 		}
 		for i, p := range e.Postings {
 			q := of.entry.Postings
-			if len(q) != len(e.Postings) || p.Account != q[i].Account || e.Kind == Settle && p.Amount != q[i].Amount || e.Kind == Reverse && p.Amount != -q[i].Amount {
+			if len(q) != len(e.Postings) || p.Account != q[i].Account {
+				return RefusedMatch
+			}
+			if sign := map[Kind]int64{Settle: 1, Reverse: -1}[e.Kind]; p.Amount != sign*q[i].Amount {
 				return RefusedMatch
 			}
 		}
@@ -300,7 +305,8 @@ func (m *model) judge(rules Rules, e *Entry) Code {
 	for a, n := range net64(e) {
 		limit, limited := rules.Limits[a]
 		t := m.totals(a)
-		if e.Standing == Permission && limited && (n < 0 && t.Balance()-t.DebitsPending+n < limit.Floor || n > 0 && t.Balance()+t.CreditsPending+n > limit.Ceiling) {
+		least, most := t.Balance()-t.DebitsPending+n, t.Balance()+t.CreditsPending+n
+		if e.Standing == Permission && limited && (n < 0 && least < limit.Floor || n > 0 && most > limit.Ceiling) {
 			return RefusedLimit
 		}
 	}
@@ -369,7 +375,8 @@ type witness struct {
 }
 
 func newWitness() *witness {
-	return &witness{balance: map[Account]int64{}, sources: map[Source]bool{}, ended: map[ID]bool{}, booked: map[ID]Entry{}, grown: map[Account]Totals{}}
+	return &witness{balance: map[Account]int64{}, sources: map[Source]bool{}, ended: map[ID]bool{}, booked: map[ID]Entry{},
+		grown: map[Account]Totals{}}
 }
 
 // see looks at what a batch has changed. rules were in force for it.
@@ -491,7 +498,7 @@ func runHistory(rt *rapid.T, b, mirror *Book) map[string]int {
 		w.see(rt, b, rules, got)
 		checkBooks(rt, b)
 		for i := range batch {
-			if got[i].ID != want[i].ID || got[i].Code != want[i].Code || got[i].Fresh != want[i].Fresh || !slices.Equal(got[i].Breaches, want[i].Breaches) {
+			if g, w := got[i], want[i]; g.ID != w.ID || g.Code != w.Code || g.Fresh != w.Fresh || !slices.Equal(g.Breaches, w.Breaches) {
 				rt.Fatalf("entry %d: %+v, want %+v: %s", i, got[i], want[i], batch[i].AppendJSON(nil))
 			}
 			tally[string(batch[i].Kind)+" "+string(got[i].Code)]++

@@ -77,13 +77,15 @@ func drawEvent(rt *rapid.T, index uint64) Event {
 	place := rapid.SampledFrom(seasonNodes).Draw(rt, "place")
 	return Event{Journal: journal(place), Index: index, Action: what.action, Resource: what.resource, Place: place,
 		Quantity: rapid.Int64Range(1, 20).Draw(rt, "quantity"), Home: rapid.SampledFrom(seasonNodes).Draw(rt, "home"),
-		Day: Day(rapid.IntRange(80, 103).Draw(rt, "day")), Evidence: rapid.SampledFrom([]Evidence{TwoSided, Confirmed, OneSided}).Draw(rt, "evidence")}
+		Day:      Day(rapid.IntRange(80, 103).Draw(rt, "day")),
+		Evidence: rapid.SampledFrom([]Evidence{TwoSided, Confirmed, OneSided}).Draw(rt, "evidence")}
 }
 
 func seasonCut(rt *rapid.T, day Day, previous *Cut, sizes map[string]uint64) *Cut {
 	var points []Checkpoint
 	for _, node := range seasonNodes {
-		points = append(points, Checkpoint{Journal: journal(node), Node: node, Size: sizes[node], Root: [32]byte{byte(sizes[node]), node[0], node[1]}})
+		root := [32]byte{byte(sizes[node]), node[0], node[1]}
+		points = append(points, Checkpoint{Journal: journal(node), Node: node, Size: sizes[node], Root: root})
 	}
 	c, err := NewCut(day, seasonNodes, points, previous)
 	if err != nil {
@@ -171,8 +173,8 @@ func (s *season) text(rt *rapid.T, p *Period, policy *Policy) string {
 
 func copyOf(p *Period) *Period {
 	c := *p
-	c.Obligations, c.Disputes, c.Signed, c.Exits = slices.Clone(p.Obligations), slices.Clone(p.Disputes), slices.Clone(p.Signed), slices.Clone(p.Exits)
-	c.Proposals = slices.Clone(p.Proposals)
+	c.Obligations, c.Proposals, c.Disputes = slices.Clone(p.Obligations), slices.Clone(p.Proposals), slices.Clone(p.Disputes)
+	c.Signed, c.Exits = slices.Clone(p.Signed), slices.Clone(p.Exits)
 	for i := range c.Proposals {
 		c.Proposals[i].Confirmed = slices.Clone(p.Proposals[i].Confirmed)
 	}
@@ -240,7 +242,8 @@ func (s *season) draw() (Input, []error) {
 		fault(!slices.Contains(partiesOf(clearable(p)), in.Node), ErrParty)
 		return in, faults
 	case "challenge":
-		in := Challenge{Obligation: one.ID, By: rapid.SampledFrom([]string{one.Debtor, one.Creditor}).Draw(rt, "by"), At: at, Note: [32]byte{byte(len(s.taken))}}
+		by := rapid.SampledFrom([]string{one.Debtor, one.Creditor}).Draw(rt, "by")
+		in := Challenge{Obligation: one.ID, By: by, At: at, Note: [32]byte{byte(len(s.taken))}}
 		if s.chance(8) {
 			in.By = s.node()
 		}
@@ -268,7 +271,8 @@ func (s *season) draw() (Input, []error) {
 		fault(p.State != Drafted && p.State != Proposed, ErrState)
 		return Lapse{At: at}, faults
 	case "finalise":
-		in := Finalise{Number: number, At: at, Signers: rapid.SliceOfN(rapid.SampledFrom([]string{"k3", "k1", "k2"}), 0, 6).Draw(rt, "signers")}
+		in := Finalise{Number: number, At: at}
+		in.Signers = rapid.SliceOfN(rapid.SampledFrom([]string{"k3", "k1", "k2"}), 0, 6).Draw(rt, "signers")
 		distinct := map[string]bool{}
 		for _, k := range in.Signers {
 			distinct[k] = true
