@@ -525,6 +525,16 @@ func TestAHostIsToldWhatToPutIntoTheFile(t *testing.T) {
 	if code := run(); code != command.Usage {
 		t.Errorf("nobody in particular: %d %s", code, &out)
 	}
+	beside := filepath.Join(filepath.Dir(config), "alone.yaml")
+	if err := errors.Join(os.WriteFile(beside, configs.EdgeAlone, 0o600), os.WriteFile(filepath.Join(filepath.Dir(config), "roster.yaml"), configs.Roster, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	var told bytes.Buffer
+	out.Reset()
+	code := Program("test").Run(t.Context(), command.Streams{Out: &out, Err: &told}, []string{"erase", "--config", beside, "ana", "zephyrine-q"})
+	if code != command.OK || strings.Contains(out.String(), "zephyrine-q") || !strings.Contains(told.String(), "zephyrine-q stands in no line") {
+		t.Errorf("what is to be pasted must name nobody: %d %s %s", code, &out, &told)
+	}
 	if code := run("ana"); code != command.Failed || !strings.Contains(out.String(), "hub member erase") {
 		t.Errorf("at an edge of a hub: %d %s", code, &out)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 
 	"kith/internal/access"
@@ -27,13 +26,13 @@ func eraseVerb(_ context.Context, s command.Streams, args []string) int {
 		fmt.Fprintln(s.Err, "edge erase: name the member, or cards, that are to be forgotten")
 		return command.Usage
 	}
-	if err := printErased(s.Out, *config, ids); err != nil {
+	if err := printErased(s, *config, ids); err != nil {
 		return command.Fail(s, "edge erase", err)
 	}
 	return command.OK
 }
 
-func printErased(w io.Writer, config string, ids []string) error {
+func printErased(s command.Streams, config string, ids []string) error {
 	cfg, err := Load(config)
 	if err != nil {
 		return err
@@ -53,14 +52,14 @@ func printErased(w io.Writer, config string, ids []string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", cfg.Roster, err)
 	}
-	fmt.Fprintf(w, "# Take them and their cards out of %s, put this in (in place of these two keys if they are there), and save.\n", cfg.Roster)
-	fmt.Fprintln(w, "# The running edge then erases what names them; edge status says when it could not. A copy elsewhere is yours to remove.")
-	for _, id := range strangers {
-		fmt.Fprintf(w, "# %s stands in no line of the file: see that it is spelt as it was.\n", id)
+	for _, id := range strangers { // beside what is to be pasted, which names nobody
+		fmt.Fprintf(s.Err, "edge erase: %s stands in no line of %s: see that it is spelt as it was\n", id, cfg.Roster)
 	}
-	fmt.Fprintf(w, "erasure_key: %q\nerased:\n", d.ErasureKey)
+	fmt.Fprintf(s.Out, "# Take them and their cards out of %s, put this in (in place of these two keys if they are there), and save.\n", cfg.Roster)
+	fmt.Fprintln(s.Out, "# The running edge then erases what names them; edge status says when it could not. A copy elsewhere is yours to remove.")
+	fmt.Fprintf(s.Out, "erasure_key: %q\nerased:\n", d.ErasureKey)
 	for _, n := range names {
-		fmt.Fprintf(w, "  - %q\n", n.String())
+		fmt.Fprintf(s.Out, "  - %q\n", n.String())
 	}
 	return nil
 }
