@@ -90,19 +90,6 @@ func (x *Exchange) thin(dir string) error {
 	return errors.Join(errs...)
 }
 
-// dropBackups removes every copy but one: the others still hold what was erased.
-func (x *Exchange) dropBackups(keep string) error {
-	x.backups.mu.Lock()
-	defer x.backups.mu.Unlock()
-	files, err := filepath.Glob(filepath.Join(filepath.Dir(keep), backupPrefix+"*"+backupSuffix))
-	for _, file := range files {
-		if file != keep {
-			err = errors.Join(err, os.Remove(file))
-		}
-	}
-	return err
-}
-
 // Verification is what hub verify prints.
 type Verification struct {
 	OK          bool     `json:"ok"`

@@ -39,6 +39,7 @@ type erasing struct {
 	answer Answer
 	parts  int
 	backup string
+	older  []string // backups that may hold the person
 }
 
 // steps of an erasure: the registry first, which remembers names that tell nobody who it was, so that rosters without the person
@@ -52,7 +53,7 @@ func (e *erasing) steps() []step {
 		{e.sweep, "the person is out of the registry and of the rosters, and nothing else was erased yet; order it again"},
 		{e.compact, "erased, but old pages are still on the disk; order it again"},
 		{e.copy, "erased here; older backups stay until a new one succeeds; order it again"},
-		{func(context.Context) error { return e.x.dropBackups(e.backup) }, "erased here, but older backups could not be removed; order it again"},
+		{e.drop, "erased here, but older backups could not be removed; order it again"},
 	}
 }
 
@@ -76,12 +77,26 @@ func (e *erasing) sweep(ctx context.Context) (err error) {
 
 func (e *erasing) compact(ctx context.Context) error { return e.x.storage.Compact(ctx) }
 
-func (e *erasing) copy(ctx context.Context) error {
+// copy notes the older backups first: one that is taken meanwhile, and that edges prune by, began after everything was erased.
+func (e *erasing) copy(ctx context.Context) (err error) {
+	if e.older, err = filepath.Glob(filepath.Join(e.x.cfg.backupDir(e.x.opt.StateDir), backupPrefix+"*"+backupSuffix)); err != nil {
+		return err
+	}
 	taken, err := e.x.backup(ctx)
 	if err == nil {
 		e.backup = taken.Files[0]
 	}
 	return err
+}
+
+func (e *erasing) drop(context.Context) error {
+	var errs []error
+	for _, file := range e.older {
+		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) { // the oldest went when the new one came
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // erasure looks a person up. Somebody of whom nothing was ever known, most likely a misspelt id, costs no backup; an erased

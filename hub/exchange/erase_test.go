@@ -317,7 +317,11 @@ func (w *town) obstruct(step int) (heal func()) {
 	case 1:
 		path = filepath.Join(w.dir, memoryFile, "in the way")
 	case 5:
-		path = filepath.Join(w.cfg.backupDir(w.dir), backupPrefix+"0"+backupSuffix, "in the way")
+		oldest := must(filepath.Glob(filepath.Join(w.cfg.backupDir(w.dir), backupPrefix+"*")))[0]
+		if err := os.Remove(oldest); err != nil {
+			w.t.Fatal(err)
+		}
+		path = filepath.Join(oldest, "in the way")
 	default:
 		return func() {}
 	}
@@ -328,6 +332,29 @@ func (w *town) obstruct(step int) (heal func()) {
 		if err := os.RemoveAll(filepath.Dir(path)); err != nil {
 			w.t.Fatal(err)
 		}
+	}
+}
+
+// Edges prune by any verified backup: one that is taken between the last two steps must not go with the older ones.
+func TestABackupThatIsTakenWhileOlderOnesGoStays(t *testing.T) {
+	w := newTown(t)
+	w.enrolled()
+	w.seasons(1)
+	old := must(w.x.backup(t.Context())).Files[0]
+	time.Sleep(2 * time.Millisecond)
+	e := must(w.x.erasure(t.Context(), zeph))
+	var other string
+	for i, s := range e.steps() {
+		if i == len(e.steps())-1 {
+			time.Sleep(2 * time.Millisecond)
+			other = must(w.x.backup(t.Context())).Files[0]
+		}
+		if err := s.do(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if left := must(filepath.Glob(filepath.Join(filepath.Dir(old), backupPrefix+"*"))); !slices.Equal(left, []string{e.backup, other}) {
+		t.Fatalf("left %v, want %s and %s", left, e.backup, other)
 	}
 }
 

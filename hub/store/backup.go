@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+
+	"kith/internal/access"
 )
 
 // Watermark is how far one log stands in a verified backup.
@@ -47,7 +49,7 @@ func (s *Store) backup(ctx context.Context, file string, c Checks) ([]Watermark,
 	if err := errors.Join(syncFile(file), syncDir(filepath.Dir(file))); err != nil {
 		return nil, err
 	}
-	held, err := verifyFile(ctx, file, s.project, c)
+	held, err := verifyFile(ctx, file, s.project, s.erased, c)
 	if err != nil {
 		return nil, err
 	}
@@ -55,7 +57,7 @@ func (s *Store) backup(ctx context.Context, file string, c Checks) ([]Watermark,
 }
 
 // verifyFile proves that a database file is sound and whole, and returns its logs.
-func verifyFile(ctx context.Context, file string, p Projection, c Checks) ([]Log, error) {
+func verifyFile(ctx context.Context, file string, p Projection, erased func() *access.Erasures, c Checks) ([]Log, error) {
 	db, err := openDB(file, "ro")
 	if err != nil {
 		return nil, err
@@ -68,7 +70,7 @@ func verifyFile(ctx context.Context, file string, p Projection, c Checks) ([]Log
 	if said != "ok" {
 		return nil, fmt.Errorf("checking %s: %s", file, said)
 	}
-	copied := Store{read: db, project: p}
+	copied := Store{read: db, project: p, erased: erased}
 	report, err := copied.Verify(ctx, c)
 	if err != nil {
 		return nil, err
@@ -119,7 +121,7 @@ func restore(ctx context.Context, file, target string, o Options, c Checks) erro
 			return fmt.Errorf("%s exists; move the old database away first", name)
 		}
 	}
-	if _, err := verifyFile(ctx, file, o.Projection, c); err != nil {
+	if _, err := verifyFile(ctx, file, o.Projection, nil, c); err != nil {
 		return err
 	}
 	part := target + ".restoring"

@@ -49,7 +49,8 @@ type Checks struct {
 
 // Verify recomputes everything from the bundles: each leaf's place, each root and compact range, each receipt and each
 // commitment; then the projections, which must equal the stored ones. It reads one snapshot, so it may run beside the
-// writer, and needs memory for the members present, not for the leaves.
+// writer, and needs memory for the members present, not for the leaves. A private part that names somebody who was erased is
+// a difference too.
 func (s *Store) Verify(ctx context.Context, c Checks) (Report, error) {
 	if c.Receipt == nil {
 		return Report{}, errors.New("verifying the store: no check for receipts given")
@@ -58,7 +59,7 @@ func (s *Store) Verify(ctx context.Context, c Checks) (Report, error) {
 	if err != nil {
 		return Report{}, fmt.Errorf("verifying the store: %w", err)
 	}
-	v := verifier{ctx: ctx, q: tx, project: s.project, checks: c, seen: map[string]Seen{}, facts: foldFacts{}}
+	v := verifier{ctx: ctx, q: tx, project: s.project, checks: c, gone: s.gone(), seen: map[string]Seen{}, facts: foldFacts{}}
 	err = v.all()
 	if err = errors.Join(err, ignoreDone(tx.Rollback())); err != nil {
 		return v.report, fmt.Errorf("verifying the store: %w", err)
@@ -71,6 +72,7 @@ type verifier struct {
 	q       querier
 	project Projection
 	checks  Checks
+	gone    *gone
 	report  Report
 	seen    map[string]Seen
 	facts   foldFacts
@@ -288,6 +290,10 @@ func (w *logWalk) leaf(line []byte, p *partsRow) {
 		w.v.report.Private++
 		if leaf.Commitment == nil || event.Commit(part.Salt, part.Bytes) != *leaf.Commitment {
 			w.differ(index, "the private part is not the one that the leaf commits to")
+			return
+		}
+		if w.v.gone.names(part.Bytes) {
+			w.differ(index, "the private part names somebody who was erased; order the erasure again")
 			return
 		}
 		private = readPrivate(part.Bytes)
