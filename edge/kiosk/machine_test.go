@@ -25,7 +25,7 @@ func catalogueOf(t testing.TB) *access.Roster {
 			{ID: "host", Name: "Hal", Role: access.RoleHost}, {ID: "eva", Name: "Eva", Role: access.RoleResident, Home: "oaxaca"},
 		},
 		Resources: []access.Resource{
-			{ID: "bed", Measure: "night", Offered: true, MaxEntry: 14, MaxDay: 20},
+			{ID: "bed", Measure: "night", Offered: true, MaxEntry: 14, MaxDay: 20, Lead: 24},
 			{ID: "kitchen", Measure: "minute", Actions: []string{"work"}, Offered: true, Witness: 120},
 			{ID: "workshop", Measure: "minute", Groups: []string{"makers"}},
 			{ID: "flour", Measure: "gram", Actions: []string{"consume", "raise", "lower", "transfer"}},

@@ -300,6 +300,7 @@ type amountPage struct {
 	Whole                        string // as it will be entered
 	Presets                      []preset
 	Witness                      bool
+	Notice                       int // hours that a request should come ahead; the house asks, nothing enforces it
 	Startable                    bool
 }
 
@@ -324,7 +325,7 @@ func (w *screen) amount(rw http.ResponseWriter, r *http.Request) {
 	}
 	n = min(max(n, 1), most(res))
 	p := amountPage{frame: w.frame(at, verb(kind)+": "+nameOf(res), "amount").idle(), Verb: verb(kind), Name: nameOf(res),
-		Action: f.Action, Resource: res.ID, Quantity: n, Whole: counted(n, res.Measure), Witness: res.NeedsWitness(n),
+		Action: f.Action, Resource: res.ID, Quantity: n, Whole: counted(n, res.Measure), Witness: res.NeedsWitness(n), Notice: res.Lead,
 		Startable: kind == event.KindUse && (res.Measure == "minute" || res.Measure == "hour")}
 	p.Less, p.More = max(1, n-step(n-1, res.Measure)), min(n+step(n, res.Measure), most(res))
 	p.Number, p.Unit = strconv.FormatInt(n, 10), unitWord(n, res.Measure)

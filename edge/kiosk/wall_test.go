@@ -313,7 +313,7 @@ func TestWhatIsEnteredMostStandsFirstAndProposesItsUsualQuantity(t *testing.T) {
 		t.Fatal("the usual thing does not stand first")
 	}
 	b.press("Workshop").must("Enter 45 min").press(`"less"`).must("Enter 30 min").press(`"less"`).must("Enter 25 min").press("4 h").must("Enter 4 h").press(`"more"`).must("Enter 4 h 30 min")
-	b.open("/kiosk/amount?at=front-in&action=use&resource=bed&quantity=99").must("Enter 14 nights")
+	b.open("/kiosk/amount?at=front-in&action=use&resource=bed&quantity=99").must("Enter 14 nights", "asks to be told 24 h ahead")
 	b.open("/kiosk/amount?at=front-in&action=use&resource=bed&quantity=-5").must("Enter 1 night<")
 }
 

@@ -306,7 +306,7 @@ func memberAside(why string) string {
 	case string(settlement.WhyNoPrice):
 		return "has no price"
 	case string(settlement.WhyHeld):
-		return "waits to be confirmed"
+		return "one-sided and held: it counts once it is entered again with a witness"
 	case string(settlement.WhyCapped):
 		return "one-sided, past the cap"
 	case string(settlement.WhyLater):
