@@ -1,11 +1,13 @@
 package store
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -213,6 +215,51 @@ func TestACommitThatWaitedForAnErasureHeedsIt(t *testing.T) {
 		t.Fatalf("asked %d times", asked)
 	}
 	if r := verify(t, s); !r.OK() || r.Erased != 1 || r.Present != 1 {
+		t.Fatalf("%+v", r)
+	}
+}
+
+// However commits and an erasure fall together, nothing of the erased is left.
+func TestNothingOfTheErasedIsLeftByCommitsBesideAnErasure(t *testing.T) {
+	s := fresh(t)
+	var now atomic.Pointer[access.Erasures]
+	s.Heed(now.Load)
+	const edges, batches = 4, 12
+	half, done := make(chan struct{}, edges), make(chan error, edges)
+	for i := range edges {
+		e := newEdge("lisbon", fmt.Sprint("edge-", i), byte(i+1))
+		var all []Accepted
+		for range batches {
+			all = append(all, e.batch(t, 20))
+		}
+		go func() {
+			var err error
+			for j := range all {
+				if j == batches/2 {
+					half <- struct{}{}
+				}
+				if err == nil {
+					err = s.Commit(context.Background(), all[j:j+1])
+				}
+			}
+			done <- err
+		}()
+	}
+	<-half // at least one is in the midst of it
+	now.Store(erasures("m7"))
+	swept, err := s.Sweep(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range edges {
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+	}
+	if again, err := s.Sweep(t.Context()); again != 0 || err != nil {
+		t.Fatalf("%d parts were left by a sweep of %d: %v", again, swept, err)
+	}
+	if r := verify(t, s); !r.OK() || r.Erased != edges*batches*2 {
 		t.Fatalf("%+v", r)
 	}
 }
