@@ -25,24 +25,30 @@ const (
 	orderTimeout = 10 * time.Minute // a verification of a large hub
 )
 
-// control serves the socket until ctx ends.
-func (x *Exchange) control(ctx context.Context) error {
-	path := filepath.Join(x.opt.StateDir, controlFile)
+// listenControl makes the socket. It stands before anything says that the hub runs: an order that found none would take the
+// state directory for its own.
+func listenControl(state string) (net.Listener, error) {
+	path := filepath.Join(state, controlFile)
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err // a socket left by a crash; the state directory's lock says that nobody else serves it
+		return nil, err // a socket left by a crash; the state directory's lock says that nobody else serves it
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
-		return errors.Join(err, l.Close())
+		return nil, errors.Join(err, l.Close())
 	}
+	return l, nil
+}
+
+// control serves the socket until ctx ends.
+func (x *Exchange) control(ctx context.Context) error {
 	srv := &http.Server{Handler: http.HandlerFunc(x.serveOrder), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: time.Minute,
 		ErrorLog: slog.NewLogLogger(x.log.Handler(), slog.LevelWarn)}
 	stop := context.AfterFunc(ctx, func() { srv.Close() })
 	defer stop()
-	if err := srv.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+	if err := srv.Serve(x.orders); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil

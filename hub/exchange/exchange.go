@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -69,6 +70,7 @@ type Exchange struct {
 	transport Transport
 	broker    *broker.Broker // nil when the transport was given
 	pages     *pages
+	orders    net.Listener // the control socket; nil without pages
 	verifiers verifiers
 	papers    papers
 	backups   backups
@@ -171,6 +173,11 @@ func Open(ctx context.Context, cfg Config, opt Options) (_ *Exchange, err error)
 	if x.pages, err = x.openPages(); err != nil {
 		return nil, fmt.Errorf("opening the pages: %w", err)
 	}
+	if !opt.NoPages {
+		if x.orders, err = listenControl(opt.StateDir); err != nil {
+			return nil, fmt.Errorf("opening the control socket: %w", err)
+		}
+	}
 	return x, nil
 }
 
@@ -246,6 +253,10 @@ func (x *Exchange) Roster(node string) ([]byte, bool) {
 
 func (x *Exchange) close() error {
 	var errs []error
+	if x.orders != nil {
+		_ = x.orders.Close() // Run has closed it already, unless it was never called
+		x.orders = nil
+	}
 	if x.pages != nil {
 		x.pages.close()
 		x.pages = nil

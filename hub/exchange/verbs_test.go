@@ -2,9 +2,11 @@ package exchange
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -145,5 +147,44 @@ func TestJSONIsAFlagOfThoseThatAnswerInIt(t *testing.T) {
 		if out, _, code := speak(t, verb, "--help"); code != command.OK || !strings.Contains(out, "--json") {
 			t.Errorf("hub %s hides its JSON: %d %s", verb, code, out)
 		}
+	}
+}
+
+// Whoever reads that the hub runs may give an order at once; it must reach this hub and not find the directory locked.
+func TestAnOrderThatComesBeforeTheHubServesItWaits(t *testing.T) {
+	config := filepath.Join(t.TempDir(), "hub.yaml")
+	text := testConfig + "listen: 127.0.0.1:0\nbroker: 127.0.0.1:0\n"
+	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	state := filepath.Join(t.TempDir(), "state")
+	x, err := Open(t.Context(), must(Load(config)), Options{StateDir: state})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	answered := make(chan int, 1)
+	var out, said bytes.Buffer
+	go func() {
+		answered <- Program("test").Run(t.Context(), command.Streams{Out: &out, Err: &said}, []string{"list", "nodes", "--config", config, "--state-dir", state})
+	}()
+	for len(answered) == 0 { // the order lies in the socket's queue, or has failed
+		if c, err := net.Dial("unix", filepath.Join(state, controlFile)); err == nil {
+			c.Close()
+			break
+		}
+	}
+	ran := make(chan error, 1)
+	go func() { ran <- x.Run(ctx) }()
+	if code := <-answered; code != command.OK || !strings.Contains(out.String(), "lisbon") {
+		t.Errorf("code %d: %s%s", code, out.String(), said.String())
+	}
+	stop()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(state, controlFile)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the control socket was left behind: %v", err)
 	}
 }
