@@ -34,66 +34,100 @@ const (
 // not carried into a new epoch either. Whoever appends keeps such words out by himself. Called again after any failure, or
 // after a kill, it finishes what is left. (What the flash of a memory card keeps in worn-out cells is beyond any program.)
 //
-// A part that cannot be read names nobody that anyone could find, and holds no proof: it goes too. So do the damaged copies
-// kept aside, since whom they name cannot be told.
+// A part that is no JSON names nobody that anyone could find, and holds no proof: it goes too. So do the damaged copies kept
+// aside, since whom they name cannot be told. A row that the disk does not give back is an error, after all others were looked at.
 func (j *Journal) Erase(ctx context.Context, is func(word string) bool) (int, error) {
 	j.tending.Lock() // a verification would hold the WAL
 	defer j.tending.Unlock()
 	j.unwanted.Store(&is)
 	n, err := j.eraseWhere(ctx, is)
-	if err == nil {
-		err = j.fold(ctx) // also when nothing was found: a kill may have come between overwriting and folding
-	}
-	if err == nil {
-		err = j.dropEvidence()
-	}
-	if err != nil {
+	// Also when nothing was found: a kill may have come between overwriting and folding.
+	if err = errors.Join(err, j.fold(ctx), j.dropEvidence()); err != nil {
 		return n, fmt.Errorf("erasing: %w", err)
 	}
 	return n, nil
 }
 
 // eraseWhere walks all private rows in short reads, oldest first, so that the WAL can be folded in between and what is
-// appended meanwhile is met at the end.
-func (j *Journal) eraseWhere(ctx context.Context, is func(word string) bool) (total int, err error) {
+// appended meanwhile is met at the end. Rows that the disk does not give back are passed by; the first of them is the error.
+func (j *Journal) eraseWhere(ctx context.Context, is func(word string) bool) (total int, unread error) {
 	if err := j.ask1(ctx, func(*txn) error { return nil }); err != nil { // what was queued before is in the tables now
 		return 0, err
 	}
-	for last, seen := int64(-1), eraseScan; seen == eraseScan; {
-		var found []int64
-		err := j.reading(func(q *sql.DB) error {
-			found, seen = found[:0], 0
-			rows, err := q.QueryContext(ctx, "SELECT number, part FROM private WHERE number > ? ORDER BY number LIMIT ?", last, eraseScan)
-			if err != nil {
-				return err
-			}
-			defer rows.Close()
-			for rows.Next() {
-				var part sql.RawBytes
-				if err := rows.Scan(&last, &part); err != nil {
-					return err
-				}
-				seen++
-				switch {
-				case len(part) == 0 || part[0] == 0: // erased
-				case event.Names(part, is):
-					found = append(found, last)
-				case event.CheckJSON(part) != nil:
-					j.log.Warn("a private part that cannot be read goes with those of the erased", "row", last)
-					found = append(found, last)
-				}
-			}
-			return rows.Err()
-		})
-		if err != nil {
-			return total, fmt.Errorf("looking for private parts: %w", err)
+	i, at := 0, uint64(0)
+	for {
+		v := j.view.Load() // it may have grown
+		if i >= len(v.epochs) {
+			return total, unread
 		}
-		if err := j.overwrite(ctx, found); err != nil {
+		e := v.epochs[i]
+		if at = max(at, e.pruned); at >= e.tree.size {
+			i, at = i+1, 0
+			continue
+		}
+		n, bad, err := j.eraseRows(ctx, e.number(at), e.number(at+eraseScan), is)
+		if total += n; err != nil {
 			return total, err
 		}
-		total += len(found)
+		if unread == nil {
+			unread = bad
+		}
+		at += eraseScan
 	}
-	return total, nil
+}
+
+// eraseRows erases in the rows from..to-1. What cannot be read is halved until it is a single row.
+func (j *Journal) eraseRows(ctx context.Context, from, to int64, is func(word string) bool) (n int, unread, err error) {
+	found, err := j.named(ctx, from, to, is)
+	switch {
+	case err == nil:
+		return len(found), nil, j.overwrite(ctx, found)
+	case ctx.Err() != nil || errors.Is(err, ErrStorage):
+		return 0, nil, err
+	case to-from == 1:
+		return 0, err, nil
+	}
+	mid := from + (to-from)/2
+	n, unread, err = j.eraseRows(ctx, from, mid, is)
+	if err != nil {
+		return n, unread, err
+	}
+	more, bad, err := j.eraseRows(ctx, mid, to, is)
+	if unread == nil {
+		unread = bad
+	}
+	return n + more, unread, err
+}
+
+// named finds the rows from..to-1 that are to go.
+func (j *Journal) named(ctx context.Context, from, to int64, is func(word string) bool) (found []int64, err error) {
+	err = j.reading(func(q *sql.DB) error {
+		rows, err := q.QueryContext(ctx, "SELECT number, part FROM private WHERE number >= ? AND number < ? ORDER BY number", from, to)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var number int64
+			var part sql.RawBytes
+			if err := rows.Scan(&number, &part); err != nil {
+				return err
+			}
+			switch {
+			case len(part) == 0 || part[0] == 0: // erased
+			case event.Names(part, is):
+				found = append(found, number)
+			case event.CheckJSON(part) != nil:
+				j.log.Warn("a private part that cannot be read goes with those of the erased", "row", number)
+				found = append(found, number)
+			}
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("looking for private parts: %w", err)
+	}
+	return found, nil
 }
 
 // overwrite zeroes private rows. What it replaces may still stand in the WAL, until fold.

@@ -343,6 +343,44 @@ func TestErasingTakesDamagedCopiesAndPartsThatCannotBeRead(t *testing.T) {
 	l.CheckJournal()
 }
 
+// A page that the disk does not give back keeps no other from being searched, and is said.
+func TestErasingPassesByWhatTheDiskDoesNotGiveBack(t *testing.T) {
+	l, ctx := newLog(t), context.Background()
+	l.append(3000)
+	if err := l.j.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := livePath(l.opt.Dir)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := bytes.Index(b, []byte(tap(1501).Private.Card))
+	if at < 0 {
+		t.Fatal("no such row")
+	}
+	page := at / pageBytes * pageBytes
+	lost := bytes.Count(b[page:page+pageBytes], []byte(`"card":"`))
+	b[page] ^= 0xff // no kind of page
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.reopen()
+	n, err := l.j.Erase(ctx, func(w string) bool { return strings.HasPrefix(w, "member-") })
+	if err == nil || n < 2400-lost-1 || n >= 2400 || lost == 0 {
+		t.Fatalf("erased %d of 2400 but %d: %v", n, lost, err)
+	}
+	var words [][]byte
+	for i := range 3000 {
+		if card := []byte(tap(i).Private.Card); !bytes.Contains(b[page:page+pageBytes], card) {
+			words = append(words, card)
+		}
+	}
+	if found := holding(t, l.copied(), words); len(found) > 1 { // one may begin on the page before
+		t.Fatalf("%d, first %s", len(found), found[0])
+	}
+}
+
 // Whoever reads for long keeps the WAL; taps must not wait for that.
 func TestErasingWaitsForAReaderAndNobodyWaitsForErasing(t *testing.T) {
 	l, ctx := newLog(t), context.Background()
