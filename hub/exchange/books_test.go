@@ -33,19 +33,17 @@ func (w *town) tellBooks(format string) (string, string, int) {
 // serving runs f while the town's desk answers on its control socket.
 func (w *town) serving(f func()) {
 	w.t.Helper()
+	l, err := listenControl(w.dir)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(w.dir, controlFile)); err != nil || info.Mode().Perm() != 0o600 {
+		w.t.Fatalf("the control socket: %v %v", info, err)
+	}
+	w.x.orders = l
 	ctx, stop := context.WithCancel(w.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.x.control(ctx) }()
-	deadline := time.Now().Add(60 * time.Second)
-	for {
-		if info, err := os.Stat(filepath.Join(w.dir, controlFile)); err == nil && info.Mode().Perm() == 0o600 {
-			break
-		}
-		if time.Now().After(deadline) {
-			w.t.Fatal("the control socket was not opened within 60 s")
-		}
-		time.Sleep(time.Millisecond)
-	}
 	f()
 	stop()
 	if err := <-done; err != nil {
