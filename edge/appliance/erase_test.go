@@ -420,7 +420,7 @@ func TestWhoWasErasedIsLeftOutOfWhatIsRecorded(t *testing.T) {
 		"nobody":      {event.Private{At: 5, Member: "ben", Card: "uid:04010203", Body: json.RawMessage(`{"us":1}`)}, event.Private{At: 5, Member: "ben", Card: "uid:04010203", Body: json.RawMessage(`{"us":1}`)}},
 		"their card":  {event.Private{At: 5, Card: card, Body: json.RawMessage(`{"us":1}`)}, event.Private{At: 5, Body: json.RawMessage(`{"us":1}`)}},
 		"themselves":  {event.Private{At: 5, Member: "ana", Card: "uid:04010203", Body: json.RawMessage(`{"us":1}`)}, event.Private{At: 5, Card: "uid:04010203", Body: json.RawMessage(`{"us":1}`)}},
-		"in the body": {event.Private{At: 5, Member: "ben", Body: json.RawMessage(`{"grant":"ana"}`)}, event.Private{At: 5, Member: "ben"}},
+		"in the body": {event.Private{At: 5, Member: "ben", Body: json.RawMessage(`{"witness":"ana"}`)}, event.Private{At: 5, Member: "ben"}},
 	} {
 		have := c.have
 		records := []journal.Record{{Kind: event.KindTap, Private: &have}, {Kind: event.KindDoor}}

@@ -50,3 +50,31 @@ func FuzzNames(f *testing.F) {
 		}
 	})
 }
+
+func TestAKeyNamesNobody(t *testing.T) {
+	const part = `{"at":1,"mono":2,"member":"note","body":{"note":"x","list":["key",{"witness":"a"}],"key":"b"}}`
+	for w, want := range map[string]bool{"member": false, "mono": false, "body": false, "witness": false, "list": false,
+		"note": true, "x": true, "key": true, "a": true, "b": true} {
+		if got := Names([]byte(part), func(s string) bool { return s == w }); got != want {
+			t.Errorf("%s: %v", w, got)
+		}
+	}
+}
+
+func TestAGrantThatIsSpeltLikeAPersonNamesNobody(t *testing.T) {
+	is := func(s string) bool { return s == "front" }
+	tap, err := Marshal(TapPrivate{Grant: "front", Rule: "front"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := Marshal(EntryPrivate{Reader: "front", ToMember: "ana"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if Names(tap, is) || Names(entry, is) {
+		t.Error("a thing is taken for a person")
+	}
+	if entry, err = Marshal(EntryPrivate{Reader: "front", WitnessMember: "front"}); err != nil || !Names(entry, is) {
+		t.Errorf("the person beside the thing is not seen: %v", err)
+	}
+}
