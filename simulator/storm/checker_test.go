@@ -58,6 +58,7 @@ type tally struct {
 	pulses, grants, matched     int
 	killedBetween, denied, long int // grants without a pulse of their own, by reason
 	stuck                       int // likewise: the door itself says that the release came too late or found no lock
+	early                       int // likewise: over before the board had told the new start of its inputs, which the lock waits for
 	unrecorded                  int // pulses of a lenient door that a kill took the record of
 	receipts, leaves            int
 }
@@ -68,7 +69,7 @@ type tally struct {
 // grant of that edge; every pulse has exactly one. A grant without a pulse stands only where its process was killed between
 // record and release, or where the lock was released already, or where a strict door says in its next leaf about this card
 // that it stayed shut (and was killed before any leaf of its could, if the disk was that slow), or where the door says that it
-// was stuck. A lenient door may move without a record only within the bound before a kill.
+// was stuck, or that it had not heard from the board yet. A lenient door may move without a record only within the bound before a kill.
 func examine(b *book, seen []witness) ([]finding, tally) {
 	var out []finding
 	var sum tally
@@ -227,6 +228,8 @@ func (m *match) grants() {
 			m.sum.killedBetween++ // the refusal was waiting behind its record
 		case m.stuck(g, limit):
 			m.sum.stuck++
+		case m.early(g):
+			m.sum.early++
 		case m.refused(g):
 			m.sum.denied++
 		case m.released(g.at):
@@ -297,6 +300,25 @@ func (m *match) stuck(g *bookTap, by time.Time) bool {
 		return l.Kind == event.KindDoor && l.Boot == g.boot && l.Mono > g.mono && !time.UnixMilli(l.At).After(by) &&
 			json.Unmarshal(l.Body, &d) == nil && d.State == "stuck"
 	})
+}
+
+// early says whether the door of this start locked again before it first heard how its contact stands. A lock waits for the
+// board's first word, lest a start during a fire lock somebody in, and a board that is slow to say it can miss a short pulse.
+func (m *match) early(g *bookTap) bool {
+	var relocked, heard int64
+	for _, l := range m.leaves {
+		var d event.Door
+		if l.Kind != event.KindDoor || l.Boot != g.boot || json.Unmarshal(l.Body, &d) != nil {
+			continue
+		}
+		if d.State == "relocked" && l.Mono > g.mono && relocked == 0 {
+			relocked = l.Mono
+		}
+		if d.Why == "start" && heard == 0 {
+			heard = l.Mono
+		}
+	}
+	return relocked != 0 && heard > relocked
 }
 
 // released says whether the lock was let go already when the grant came: the release is then longer, and no movement.

@@ -173,7 +173,8 @@ func TestFiveHundredKills(t *testing.T) {
 	}
 	n.verifyAll()
 	s.judge(t, n.export())
-	t.Logf("%d kills (%d of the hub) in %s; connections by fate %v", kills, hubKills, raged.Round(time.Second), n.line.fates)
+	t.Logf("%d kills (%d of the hub) in %s; connections by fate %v, of them felt it %v", kills, hubKills, raged.Round(time.Second), n.line.fates, n.line.felt)
+	n.line.wasBad(t, kills == fullKills)
 }
 
 func mustCopy(t testing.TB, e *edge) string {
@@ -200,8 +201,8 @@ func (s *storm) judge(t *testing.T, export []byte) {
 		}
 		t.Errorf("%s: %s", f.kind, f.text)
 	}
-	t.Logf("%d leaves, %d receipts held at some moment; %d pulses, %d grants, %d matched one to one; without a pulse: %d killed between record and release, %d refused by a strict door, %d while released, %d where the door said that it was stuck; %d pulses of the lenient door lost their record in a kill",
-		sum.leaves, sum.receipts, sum.pulses, sum.grants, sum.matched, sum.killedBetween, sum.denied, sum.long, sum.stuck, sum.unrecorded)
+	t.Logf("%d leaves, %d receipts held at some moment; %d pulses, %d grants, %d matched one to one; without a pulse: %d killed between record and release, %d refused by a strict door, %d while released, %d where the door said that it was stuck, %d before the board had spoken; %d pulses of the lenient door lost their record in a kill",
+		sum.leaves, sum.receipts, sum.pulses, sum.grants, sum.matched, sum.killedBetween, sum.denied, sum.long, sum.stuck, sum.early, sum.unrecorded)
 	if sum.matched < 50 || sum.receipts < 20 {
 		t.Errorf("too little happened for a proof: %+v", sum)
 	}

@@ -21,7 +21,8 @@ type line struct {
 	down  bool
 	conns map[net.Conn]struct{}
 	wg    sync.WaitGroup
-	fates map[fate]int
+	fates map[fate]int // connections by what was drawn for them in bad weather
+	felt  map[fate]int // and those that felt it: some end before it strikes
 }
 
 // fate is what becomes of one connection.
@@ -49,7 +50,7 @@ func openLine(t testing.TB, target string) *line {
 	if err != nil {
 		t.Fatal(err)
 	}
-	out := &line{listener: l, target: target, conns: map[net.Conn]struct{}{}, fates: map[fate]int{}}
+	out := &line{listener: l, target: target, conns: map[net.Conn]struct{}{}, fates: map[fate]int{}, felt: map[fate]int{}}
 	out.wg.Go(func() {
 		for {
 			c, err := l.Accept()
@@ -121,9 +122,32 @@ func (l *line) draw() (f fate, at, end, delay time.Duration) {
 		at = time.Duration(l.rng.Int64N(int64(fateMost)))
 		end = at + time.Duration(l.rng.Int64N(int64(silenceMost)))
 		delay = time.Duration(l.rng.Int64N(int64(delayMost)))
+		l.fates[f]++
 	}
-	l.fates[f]++
 	return f, at, end, delay
+}
+
+// feel notes that a connection was done what its fate says.
+func (l *line) feel(f fate) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.felt[f]++
+}
+
+// wasBad wants that every fate fell: the seed gives one of each to the first nine connections. In a long storm, with hundreds of
+// connections, each fate must also have been felt; in a short one few live long enough for that, unless they are slow.
+func (l *line) wasBad(t testing.TB, long bool) {
+	t.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, f := range []fate{good, slow, broken, halfOpen, deaf} {
+		if l.fates[f] == 0 {
+			t.Errorf("no connection was %s: this storm proves less than it says", f)
+		}
+		if (f == slow || long && f != good) && l.felt[f] == 0 {
+			t.Errorf("%d connections were to be %s and none was", l.fates[f], f)
+		}
+	}
 }
 
 func (l *line) relay(near net.Conn) {
@@ -148,9 +172,10 @@ func (l *line) relay(near net.Conn) {
 		delay = 0
 	}
 	quiet := make(chan struct{})
+	struck := sync.OnceFunc(func() { l.feel(f) })
 	switch f {
 	case broken:
-		defer time.AfterFunc(at, func() { near.Close(); far.Close() }).Stop()
+		defer time.AfterFunc(at, func() { struck(); near.Close(); far.Close() }).Stop()
 	case halfOpen, deaf:
 		defer time.AfterFunc(at, func() { close(quiet) }).Stop()
 		defer time.AfterFunc(end, func() { near.Close(); far.Close() }).Stop()
@@ -163,10 +188,13 @@ func (l *line) relay(near net.Conn) {
 		for {
 			n, err := from.Read(b)
 			if n > 0 {
-				pause(ctx, delay)
+				if delay > 0 && pause(ctx, delay) {
+					struck()
+				}
 				select {
 				case <-quiet:
 					if silenced {
+						struck()
 						_, _ = io.Copy(io.Discard, from) // ends when the silence does
 						return
 					}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -50,6 +51,7 @@ type house struct {
 	session outbox.Session // nil: the real link
 	real    bool           // real time
 	log     *slog.Logger
+	roster  atomic.Uint64 // in force, as the log says; settle listens
 
 	locks locks
 	taps  []tap
@@ -274,7 +276,7 @@ func (c *centre) order(o exchange.Order) exchange.Answer {
 }
 
 // enter gives people their cards and every member and guest a right to every front door.
-func (c *centre) enter(people ...person) {
+func (c *centre) enter(people ...person) []exchange.Issue {
 	c.t.Helper()
 	var change registry.Change
 	for _, p := range people {
@@ -286,7 +288,7 @@ func (c *centre) enter(people ...person) {
 			change.Grants = append(change.Grants, registry.Grant{Node: n.ID, Grant: access.Grant{ID: g, Group: g, Zones: []string{"house"}}})
 		}
 	}
-	c.order(exchange.Order{Change: &change})
+	return c.order(exchange.Order{Change: &change}).Rosters
 }
 
 func (c *centre) verify() exchange.Verification {

@@ -3,11 +3,13 @@ package week
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"sync"
 	"time"
 
 	"kith/hub/broker"
+	"kith/internal/wire"
 )
 
 // What the air does to a message. The protocol must stand all of it: nothing counts but a receipt.
@@ -32,7 +34,8 @@ type sky struct {
 	mu   sync.Mutex // guards what follows
 	rng  *rand.Rand
 	ends map[string]*end
-	fate struct{ sent, lost, twice, late int }
+	fate struct{ sent, lost, twice, slow, late int }
+	both map[string]int // messages of which both copies arrived, by what they are
 }
 
 // end is a house's end of its line, as the outbox's session.
@@ -45,7 +48,7 @@ type end struct {
 }
 
 func newSky(seed uint64) *sky {
-	return &sky{up: make(chan broker.Message, upRoom), rng: rand.New(rand.NewPCG(seed, 7)), ends: map[string]*end{}}
+	return &sky{up: make(chan broker.Message, upRoom), rng: rand.New(rand.NewPCG(seed, 7)), ends: map[string]*end{}, both: map[string]int{}}
 }
 
 func (s *sky) end(edge string) *end {
@@ -76,8 +79,8 @@ func (e *end) again() {
 	e.set(open)
 }
 
-// carry decides what becomes of one message.
-func (s *sky) carry(e *end, deliver func()) error {
+// carry decides what becomes of one message. deliver says whether it found room; kind is asked only of what arrived twice.
+func (s *sky) carry(e *end, deliver func() bool, kind func() string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !e.open {
@@ -93,6 +96,7 @@ func (s *sky) carry(e *end, deliver func()) error {
 		s.fate.twice++
 		copies = 2
 	}
+	landed := 0 // guarded by mu
 	for range copies {
 		delay, ancient := time.Duration(s.rng.Int64N(int64(swift))), false
 		switch roll := s.rng.Float64(); {
@@ -100,14 +104,20 @@ func (s *sky) carry(e *end, deliver func()) error {
 			s.fate.late++
 			delay, ancient = time.Duration(s.rng.Int64N(int64(ages))), true
 		case roll < lostShare+slowShare:
+			s.fate.slow++
 			delay = time.Duration(s.rng.Int64N(int64(slow)))
 		}
 		time.AfterFunc(delay, func() {
 			s.mu.Lock()
 			open := e.open || ancient
 			s.mu.Unlock()
-			if open {
-				deliver()
+			if !open || !deliver() {
+				return
+			}
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if landed++; landed == 2 {
+				s.both[kind()]++
 			}
 		})
 	}
@@ -117,11 +127,16 @@ func (s *sky) carry(e *end, deliver func()) error {
 // Send implements outbox.Session.
 func (e *end) Send(_ context.Context, payload []byte) error {
 	m := broker.Message{Edge: e.edge, Payload: append([]byte(nil), payload...)}
-	return e.sky.carry(e, func() {
+	return e.sky.carry(e, func() bool {
 		select {
 		case e.sky.up <- m:
+			return true
 		default:
+			return false
 		}
+	}, func() string {
+		up, err := wire.ParseUp(m.Payload)
+		return fmt.Sprintf("%T %v", up, err)
 	})
 }
 
@@ -143,11 +158,16 @@ func (s *sky) Send(edge string, payload []byte) error {
 		return errDown
 	}
 	b := append([]byte(nil), payload...)
-	return s.carry(e, func() {
+	return s.carry(e, func() bool {
 		select {
 		case e.received <- b:
+			return true
 		default:
+			return false
 		}
+	}, func() string {
+		down, err := wire.ParseDown(b)
+		return fmt.Sprintf("%T %v", down, err)
 	})
 }
 
