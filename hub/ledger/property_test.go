@@ -35,7 +35,7 @@ import (
 //	     Until then one key of the operator closes a period, and what stands for it is that only enough distinct signers make
 //	     a statement final, and not before its window: settlement TestPeriodsOfRandomStepsKeepEveryInvariant,
 //	     settlement TestOneSignerTwiceIsOneSigner; and that the statement binds the policy it was made under (I7)
-//	I9   erasing a person moves no root: store TestErasingAPersonLeavesEveryProofStanding, exchange
+//	I9   erasing a person moves no root: store TestErasingAnybodyAtAnyTimeMovesNoRootAndNoProof, exchange
 //	     TestAnErasedMemberIsInNoFileAndEveryProofStands; nothing that could be erased enters a period: settlement
 //	     TestNothingOfAPersonEntersAPeriod
 //	I10  an entry is reversed at most once, and to nothing: TestRandomHistoriesKeepEveryInvariant, TestReversalHappensAtMostOnce
