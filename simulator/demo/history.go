@@ -20,8 +20,12 @@ import (
 	"kith/internal/pki"
 )
 
-// historyStep is the mean time between two moves in the network during the week that is already there.
-const historyStep = 4 * time.Minute
+// Timing of the week that is already there.
+const (
+	historyStep = 4 * time.Minute   // between two moves in the network, on average
+	historyEnds = 2 * time.Minute   // before now
+	lastGuest   = 100 * time.Second // before now, after all else
+)
 
 // past writes one edge's journal of a week: every tap is proved by a real card, decided by the production roster and
 // recorded by the production gate; only the clock is a script's. The edge delivers it all when it first meets the hub.
@@ -171,7 +175,7 @@ func (d *demo) writeWeek(ctx context.Context, now time.Time) (int, error) {
 		order[i] = i
 	}
 	slices.SortFunc(order, func(a, b int) int { return seed[a].at(a, now).Compare(seed[b].at(b, now)) })
-	for at := start.Add(time.Minute); at.Before(now.Add(-2 * time.Minute)); {
+	for at := start.Add(time.Minute); at.Before(now.Add(-historyEnds)); {
 		if len(order) > 0 && !seed[order[0]].at(order[0], now).After(at) {
 			if err := d.visit(ctx, at, &seed[order[0]], edges); err != nil {
 				return 0, err
@@ -191,6 +195,13 @@ func (d *demo) writeWeek(ctx context.Context, now time.Time) (int, error) {
 			return 0, fmt.Errorf("an entry of the week at %s: %w", m.edge, err)
 		}
 		at = at.Add(time.Duration(float64(historyStep) * (0.2 + 1.6*d.script.rng.Float64())))
+	}
+	hs := houses()
+	for i, h := range hs { // somebody from the next house is there already when you come to look
+		if who := d.script.visitor(hs[(i+1)%len(hs)].id); who >= 0 {
+			m := d.script.enter(who, h, "")
+			d.script.done(m, edges[m.edge].tap(ctx, now.Add(-lastGuest), m.reader, d.key(who)))
+		}
 	}
 	total := 0
 	for id, p := range edges {
@@ -215,7 +226,7 @@ func (d *demo) visit(ctx context.Context, at time.Time, v *visit, edges map[stri
 	if !ok {
 		return fmt.Errorf("the seed speaks of %s, which is no house", v.place)
 	}
-	who, front := d.script.visitor(v.home, v.place), h.edges[0]
+	who, front := d.script.visitor(v.home), h.edges[0]
 	if who < 0 {
 		return fmt.Errorf("nobody of %s is free to go to %s", v.home, v.place)
 	}

@@ -130,11 +130,12 @@ type script struct {
 	rng    *rand.Rand
 	people []person
 	where  []string // node a person is in, "" when outside
+	sent   []int    // how often a person was a visitor of the seed
 	net    balances // of what visitors gave and took so far
 }
 
 func newScript(seed uint64, people []person) *script {
-	return &script{rng: rand.New(rand.NewPCG(seed, 2)), people: people, where: make([]string, len(people)), net: balances{}}
+	return &script{rng: rand.New(rand.NewPCG(seed, 2)), people: people, where: make([]string, len(people)), sent: make([]int, len(people)), net: balances{}}
 }
 
 // presenceAim is the share of a house's people that is in at an hour of its day: asleep at night, out in the afternoon.
@@ -213,19 +214,16 @@ func (s *script) enter(who int, h house, say string) move {
 	return move{who: who, edge: h.edges[0].id, reader: h.edges[0].door + "-in", arrive: h.id, say: say}
 }
 
-// visitor is whom a house sends to another: rather somebody who is there already, never its host or anybody's guest. -1: nobody.
-func (s *script) visitor(home, place string) int {
+// visitor is whom a house sends to another: whoever has been sent least, never its host or anybody's guest. -1: nobody.
+func (s *script) visitor(home string) int {
 	best := -1
 	for i, p := range s.people {
-		if p.home != home || p.role != "resident" || p.trait != ordinary {
-			continue
-		}
-		if s.where[i] == place {
-			return i
-		}
-		if best < 0 || s.where[best] != "" && s.where[i] == "" {
+		if p.home == home && p.role == "resident" && p.trait == ordinary && (best < 0 || s.sent[i] < s.sent[best]) {
 			best = i
 		}
+	}
+	if best >= 0 {
+		s.sent[best]++
 	}
 	return best
 }
