@@ -188,6 +188,9 @@ func (x *Exchange) inputs(ctx context.Context, day settlement.Day) (audit.Files,
 	if len(heads) == 0 {
 		return nil, errors.New("no edge has a receipt yet: there is nothing to cut")
 	}
+	if last := x.posted(); last != nil && g.Cut.Digest() == last.Cut.Digest() {
+		return nil, fmt.Errorf("not a leaf has come since period %s was cut on the same day: close once one has, or with a later --day", last.Name)
+	}
 	text, err := x.policyText()
 	if err != nil {
 		return nil, err
@@ -294,7 +297,11 @@ func (x *Exchange) basis(ctx context.Context) (*basis, error) {
 	if c := x.closing.last; c != nil && c.Period.State != settlement.Posted {
 		return nil, fmt.Errorf("period %s is %s; the next draft begins once it is posted", c.Name, c.Period.State)
 	}
-	g, heads, err := x.ground(ctx, settlement.Day(time.Now().Unix()/daySeconds))
+	today := settlement.Day(time.Now().Unix() / daySeconds)
+	g, heads, err := x.ground(ctx, today)
+	if last := x.posted(); err == nil && last != nil && g.Cut.Digest() == last.Cut.Digest() {
+		g, heads, err = x.ground(ctx, today+1) // nothing has come since today's cut, and no two periods can have the same
+	}
 	if err != nil {
 		return nil, err
 	}

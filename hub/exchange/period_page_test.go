@@ -135,3 +135,29 @@ func TestOneDraftServesAllReadersForAWhile(t *testing.T) {
 		}
 	})
 }
+
+// Grants are one a period and unit, named after the cut: of the same cut there can be no second period.
+func TestAPeriodClosedTodayLeavesADraftAndNoSecondCutOfItsKind(t *testing.T) {
+	w := newTown(t)
+	w.seeded()
+	w.send(w.all()...)
+	today := time.Now().UTC()
+	w.closed("week-1", today)
+	if time.Now().UTC().Day() != today.Day() {
+		t.Skip("SKIP: it has just become midnight")
+	}
+	d, err := w.x.Draft(t.Context())
+	if err != nil {
+		t.Fatal("no page has a draft any more:", err)
+	}
+	if len(d.Units) == 0 {
+		t.Error("what week-1 left open is not in the draft")
+	}
+	again := PeriodOrder{Do: "close", Period: "week-2", Day: today.Format(time.DateOnly)}
+	if _, err := w.x.period(t.Context(), again, today); err == nil || !strings.Contains(err.Error(), "since period week-1 was cut") {
+		t.Errorf("the same cut again: %v", err)
+	}
+	w.houses["lisbon"].tap(1)
+	w.send("lisbon")
+	w.do(again, today)
+}
