@@ -251,11 +251,18 @@ func (c *Closing) Next() Files {
 	return f
 }
 
-// Follows says whether c opens with exactly what previous has left. Without a previous one, c must be the first.
+// operatorLine is where the operator's key stands in network.txt.
+const operatorLine = 3
+
+// Follows says whether c opens with exactly what previous has left, under the same operator's key: anybody can go on from a
+// bundle under a key of their own. Without a previous one, c must be the first.
 func (c *Closing) Follows(previous *Closing) error {
 	want := Files{}
 	if previous != nil {
 		want = previous.Next()
+		if was := previous.Network.Operator; c.Network.Operator != was {
+			return differ(networkName, operatorLine, "%.200q, but the period before was closed under %.200q", c.Network.Operator, was)
+		}
 	}
 	for _, name := range want.names() {
 		if err := c.Files.same(name, want[name]); err != nil {

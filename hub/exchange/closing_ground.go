@@ -188,6 +188,11 @@ func (x *Exchange) inputs(ctx context.Context, day settlement.Day) (audit.Files,
 	if len(heads) == 0 {
 		return nil, errors.New("no edge has a receipt yet: there is nothing to cut")
 	}
+	// A new pair of keys is made where none is found. Under it nobody could tell this hub's next period from a stranger's.
+	if last := x.posted(); last != nil && g.Network.Operator != last.Network.Operator {
+		return nil, fmt.Errorf("period %s was closed under the operator's key %s, and %s/ has another: put back operator.skey and operator.vkey as they were then",
+			last.Name, keyID(last.Network.Operator), keysDir)
+	}
 	if last := x.posted(); last != nil && g.Cut.Digest() == last.Cut.Digest() {
 		return nil, fmt.Errorf("not a leaf has come since period %s was cut on the same day: close once one has, or with a later --day", last.Name)
 	}

@@ -2,6 +2,7 @@ package exchange
 
 import (
 	"bytes"
+	"errors"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -388,5 +389,63 @@ func TestADemonstrationIsClosedInOneGo(t *testing.T) {
 	}
 	if _, _, err := w.x.CloseNow(t.Context(), "demo-week"); err == nil {
 		t.Fatal("the same period was closed twice")
+	}
+}
+
+// Keys that are lost are made anew, and a copy of keys/ from before the first closing has no operator's. Under another key the
+// next period would follow from nothing that anybody knows.
+func TestNoPeriodFollowsUnderAnotherOperatorsKey(t *testing.T) {
+	w := newTown(t)
+	w.seeded()
+	w.send(w.all()...)
+	first, _ := verified(t, w.closed("week-1", lastDay))
+	kept := map[string][]byte{}
+	for _, file := range []string{pki.FileOperatorSign, pki.FileOperatorVerify} {
+		path := filepath.Join(w.dir, keysDir, file)
+		kept[path] = must(os.ReadFile(path))
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.houses["lisbon"].tap(1)
+	w.send("lisbon")
+	day := lastDay.AddDate(0, 0, 7)
+	next := PeriodOrder{Do: "close", Period: "week-2", Day: day.Format(time.DateOnly)}
+	if _, err := w.x.period(t.Context(), next, day); err == nil || !strings.Contains(err.Error(), "put back operator.skey") {
+		t.Fatalf("under a key that nobody knows: %v", err)
+	}
+	for path, text := range kept {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second, _ := verified(t, w.closed("week-2", day))
+	if err := second.Follows(first); err != nil {
+		t.Error(err)
+	}
+	stranger := *first
+	network := *first.Network
+	network.Operator += "A"
+	stranger.Network = &network
+	var d *audit.Difference
+	if err := second.Follows(&stranger); !errors.As(err, &d) || d.File != "network.txt" || d.Line != 3 {
+		t.Errorf("a period after a stranger's: %v", err)
+	}
+}
+
+func TestADatabaseWithoutItsKeysFoundsNoNewNetwork(t *testing.T) {
+	w := newTown(t)
+	if err := w.x.close(); err != nil {
+		t.Fatal(err)
+	}
+	keys := filepath.Join(w.dir, keysDir)
+	if err := os.Rename(keys, keys+".lost"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(t.Context(), w.cfg, Options{StateDir: w.dir}); err == nil || !strings.Contains(err.Error(), "put back the keys") {
+		t.Errorf("opened: %v", err)
+	}
+	if _, err := os.Stat(keys); err == nil {
+		t.Error("keys were made for a network that has others")
 	}
 }

@@ -127,6 +127,10 @@ func openDesk(ctx context.Context, cfg Config, opt Options) (_ *Exchange, err er
 func (x *Exchange) openKeys() error {
 	dir := filepath.Join(x.opt.StateDir, keysDir)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Stat(filepath.Join(x.opt.StateDir, store.FileName)); err == nil {
+			// Under new keys no edge of this network could ever connect again, and nothing signed here would verify.
+			return fmt.Errorf("%s is here and %s is not: put back the keys from where you keep their copy", store.FileName, dir)
+		}
 		if err := pki.Create(pki.New{Dir: dir, Network: x.cfg.Network, Names: x.cfg.BrokerNames, Now: time.Now()}); err != nil {
 			return err
 		}

@@ -219,7 +219,15 @@ func (x *Exchange) pagePolicy() (*audit.Policy, string) {
 	return policy, ""
 }
 
-func (d *drafted) called(id string) string { return called(d.names, id) }
+// poolName is what people call the account that a policy's commons is: no house has it.
+const poolName = "The pool"
+
+func (d *drafted) called(id string) string {
+	if id == d.policy.Pool.Commons {
+		return poolName
+	}
+	return called(d.names, id)
+}
 
 func called(names map[string]string, id string) string {
 	if names[id] == "" {

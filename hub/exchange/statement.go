@@ -16,7 +16,6 @@ import (
 	"kith/hub/settlement"
 	"kith/hub/web"
 	"kith/internal/event"
-	"kith/internal/page"
 )
 
 // Limits of the pages about one period.
@@ -129,7 +128,7 @@ type statement struct {
 
 func (w *statement) called(id string) string {
 	if id == w.c.Policy.Pool.Commons {
-		return page.Pretty(id) + " (the pool)"
+		return poolName
 	}
 	return called(w.names, id)
 }

@@ -374,16 +374,12 @@ func (b *basis) dues(policy *audit.Policy) (map[[2]string]int64, error) {
 }
 
 // compare says what a unit comes to under both policies.
-func (p *drafted) compare(now, then *result, unit, pool string) *web.Trialled {
+func (p *drafted) compare(now, then *result, unit string) *web.Trialled {
 	c := &web.Trialled{}
 	rows := map[string]*web.TrialNode{}
 	at := func(node string) *web.TrialNode {
 		if rows[node] == nil {
-			name := p.called(node)
-			if node == pool {
-				name = page.Pretty(node) + " (the pool)"
-			}
-			rows[node] = &web.TrialNode{Name: name}
+			rows[node] = &web.TrialNode{Name: p.called(node)}
 		}
 		return rows[node]
 	}
@@ -458,7 +454,7 @@ func (p *drafted) try(t *trial) (*web.Trialled, string) {
 	if len(p.tried) >= trialsKept {
 		clear(p.tried)
 	}
-	p.tried[key] = p.compare(p.now, then, t.unit, policy.Pool.Commons)
+	p.tried[key] = p.compare(p.now, then, t.unit)
 	return p.tried[key], ""
 }
 

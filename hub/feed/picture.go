@@ -17,7 +17,7 @@ const (
 	MaxDrawn  = 24 // houses; the ones with less volume are drawn as one
 	maxNamed  = 8  // houses that are named in the picture; more are numbered, and named in the table
 	maxLabels = 6  // debts that carry their amount
-	nameRunes = 12
+	nameRunes = 14
 )
 
 // ErrPicture refuses debts that cannot be drawn.
@@ -205,7 +205,7 @@ func some(amount, unit string) string {
 
 // Geometry of one half, in tenths of a pixel.
 const (
-	panelWide, panelHigh   = 4800, 4300
+	panelWide, panelHigh   = 5200, 4300
 	ringNamed, ringNumbers = 1300, 1450
 	dot                    = 85
 	bend                   = 260 // how far a debt bends out of the straight line, so that two opposite ones lie apart

@@ -832,6 +832,8 @@ class Bundle:
 
     def hold_to_opening(self):
         if self.before:
+            if self.operator_vkey != self.before.operator_vkey:
+                raise Wrong("network.txt", 3, f"{self.operator_vkey}, but the period before was closed under {self.before.operator_vkey}")
             want = {"opening/" + name.removeprefix("ledger/"): content for name, content in self.before.files.items()
                     if name in ("cut.txt", "carry.txt", "ledger/balances.txt") or name.startswith("receipts/")}
             for name, content in want.items():
