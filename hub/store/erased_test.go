@@ -67,7 +67,7 @@ func said(t testing.TB) (ana, others []event.Private) {
 		{At: at, Card: anasCard, Body: json.RawMessage(`{"detail":"a \"quoted\" word"}`)},
 		{At: at, Member: "zoe", Card: zoesCard, Body: body(event.EntryPrivate{ToMember: "ana"})},
 		{At: at, Member: "zoe", Card: zoesCard, Body: body(event.EntryPrivate{WitnessMember: "ana", WitnessCard: anasCard})},
-		{At: at, Member: "zoe", Body: body(event.EntryPrivate{Key: anasKey})},
+		{At: at, Body: body(event.EntryPrivate{Key: anasKey})},
 		{At: at, Body: body(map[string]string{"salt": strings.Repeat("0", 64), "private": string(text)})},
 		{At: at, Body: json.RawMessage(`{"new":["\u0061na"]}`)},
 	}
@@ -76,6 +76,7 @@ func said(t testing.TB) (ana, others []event.Private) {
 		{At: at, Member: "zoe", Card: zoesCard, Body: json.RawMessage(`{"grant":"g1","us":830}`)},
 		{At: at, Member: "anaconda", Body: body(event.EntryPrivate{Note: "ana", Reader: "ana-front"})},
 		{At: at, Member: "zoe", Body: body(event.EntryPrivate{Note: `"ana" helped`})},
+		{At: at, Member: "zoe", Card: anasCard, Body: body(event.EntryPrivate{Key: anasKey})}, // it was zoe's before
 	}
 	others[2].Body = body(event.EntryPrivate{Note: "ana was here", Reader: "ana-front"})
 	return ana, others

@@ -51,10 +51,11 @@ func FuzzNames(f *testing.F) {
 	})
 }
 
+// The "b" is a card's key beside the member whose card it is.
 func TestAKeyNamesNobody(t *testing.T) {
 	const part = `{"at":1,"mono":2,"member":"note","body":{"note":"x","list":["key",{"witness":"a"}],"key":"b"}}`
 	for w, want := range map[string]bool{"member": false, "mono": false, "body": false, "witness": false, "list": false,
-		"note": true, "x": true, "key": true, "a": true, "b": true} {
+		"note": true, "x": true, "key": true, "a": true, "b": false} {
 		if got := Names([]byte(part), func(s string) bool { return s == w }); got != want {
 			t.Errorf("%s: %v", w, got)
 		}
@@ -76,5 +77,26 @@ func TestAGrantThatIsSpeltLikeAPersonNamesNobody(t *testing.T) {
 	}
 	if entry, err = Marshal(EntryPrivate{Reader: "front", WitnessMember: "front"}); err != nil || !Names(entry, is) {
 		t.Errorf("the person beside the thing is not seen: %v", err)
+	}
+}
+
+func TestACardNamesWhoHadItThen(t *testing.T) {
+	is := func(s string) bool { return s == "uid:04a1" || s == "zeph" }
+	for text, want := range map[string]bool{
+		`{"at":1,"member":"bo","card":"uid:04a1"}`:                                                   false, // it was Bo's then
+		`{"at":1,"card":"uid:04a1","member":"bo","body":{"us":1}}`:                                   false,
+		`{"at":1,"member":"bo","card":"uid:04b2","body":{"witness":"cy","witness_card":"uid:04a1"}}`: false,
+		`{"at":1,"card":"uid:04a1"}`:                                                                 true, // nobody's that is known
+		`{"at":1,"member":"","card":"uid:04a1"}`:                                                     true,
+		`{"at":1,"member":"bo","card":"uid:04b2","body":{"witness_card":"uid:04a1"}}`:                true,
+		`{"at":1,"member":"zeph","card":"uid:04b2"}`:                                                 true,
+		`{"at":1,"member":"bo","body":{"witness":"zeph","witness_card":"uid:04c3"}}`:                 true,
+		`{"at":1,"member":"bo","card":"uid:04b2","body":{"other":"uid:04a1"}}`:                       true, // a key that is unknown here
+		`{"at":1,"member":"bo","body":{"private":"{\"at\":1,\"card\":\"uid:04a1\"}"}}`:               true,
+		`{"at":1,"body":{"private":"{\"at\":1,\"member\":\"bo\",\"card\":\"uid:04a1\"}"}}`:           false,
+	} {
+		if got := Names([]byte(text), is); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
 	}
 }

@@ -78,13 +78,18 @@ func cosign(t testing.TB, k keys, by *fnote.Signer, checkpoint []byte) []byte {
 var testStart = time.Date(2026, 3, 1, 9, 30, 0, 123e6, time.UTC)
 
 // tap is a record like the ones doors write.
+// tap is of one of seven members, but for the 14th, of a card that is nobody's.
 func tap(n int) Record {
+	member := fmt.Sprintf("member-%d", n%7)
+	if n == 14 {
+		member = ""
+	}
 	return Record{
 		Kind: event.KindTap, At: testStart.Add(time.Duration(n) * time.Second), Mono: time.Duration(n+1) * time.Second,
 		Clock: event.Synced,
 		Body:  json.RawMessage(`{"door":"front","reader":"front-in","dir":"in","verdict":"allow","reason":"granted","assurance":"pkoc","roster":7}`),
 		Private: &event.Private{
-			Member: fmt.Sprintf("member-%d", n%7), Card: fmt.Sprintf("pkoc:%064x", n),
+			Member: member, Card: fmt.Sprintf("pkoc:%064x", n),
 			Body: json.RawMessage(`{"grant":"residents","rule":"always","us":412}`),
 		},
 	}
