@@ -266,7 +266,7 @@ func (x *Exchange) loadPromises(ctx context.Context) error {
 // readPromises proves each note by the operator's key and reads it. faults are those that do not hold.
 func (x *Exchange) readPromises(notes []store.CommitmentNote) (list []promise, faults []error, err error) {
 	if len(notes) == 0 {
-		return nil, nil, nil // there may be no operator's key yet, and looking must not make one
+		return nil, nil, nil // nothing to prove, with or without a key
 	}
 	key, err := pki.LoadVerifier(filepath.Join(x.opt.StateDir, keysDir, pki.FileOperatorVerify))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -351,7 +351,7 @@ func (x *Exchange) readPeriod(ctx context.Context, name string) (*audit.Closing,
 func (x *Exchange) operator() (audit.Sign, string, error) {
 	signer, _, vkey, err := pki.OpenOperator(filepath.Join(x.opt.StateDir, keysDir), x.cfg.Network)
 	if err != nil {
-		return nil, "", fmt.Errorf("the operator's key: %w", err)
+		return nil, "", fmt.Errorf("the operator's key, which %s/ of the first day has too: %w", keysDir, err)
 	}
 	return audit.Signer(signer), strings.TrimSpace(string(vkey)), nil
 }
@@ -522,7 +522,7 @@ func (x *Exchange) adopt(ctx context.Context, o PeriodOrder) (Answer, error) {
 	return Answer{Periods: []PeriodState{describe(c, false)}}, nil
 }
 
-// ownOperator is the operator's verifier key of this hub; empty while it has none. Looking for it makes none.
+// ownOperator is the operator's verifier key of this hub; empty when it is lost.
 func (x *Exchange) ownOperator() string {
 	vkey, err := pki.ReadPublic(filepath.Join(x.opt.StateDir, keysDir, pki.FileOperatorVerify))
 	if err != nil {

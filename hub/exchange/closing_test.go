@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/mod/sumdb/note"
+
 	"kith/configs"
 	"kith/hub/audit"
 	"kith/internal/command"
@@ -314,13 +316,6 @@ func TestAStrangersBundleIsNotAdopted(t *testing.T) {
 		}
 	}
 	refused("--operator", "")
-	if _, err := os.Stat(own); err == nil {
-		t.Error("the hub made itself an operator's key by looking for it")
-	}
-	if _, _, _, err := pki.OpenOperator(filepath.Join(w.dir, keysDir), "commons-week"); err != nil {
-		t.Fatal(err)
-	}
-	refused("--operator", "")
 	refused("network.txt", strings.TrimSpace(string(must(pki.ReadPublic(own)))))
 	refused("network.txt", r.Operator[:len(r.Operator)-1])
 	var said bytes.Buffer
@@ -392,8 +387,45 @@ func TestADemonstrationIsClosedInOneGo(t *testing.T) {
 	}
 }
 
-// Keys that are lost are made anew, and a copy of keys/ from before the first closing has no operator's. Under another key the
-// next period would follow from nothing that anybody knows.
+// operatorOf makes an operator's key of that network's name.
+func operatorOf(t *testing.T, dir, network string) note.Signer {
+	t.Helper()
+	if err := pki.MakeOperator(dir, network); err != nil {
+		t.Fatal(err)
+	}
+	signer, _, _, err := pki.OpenOperator(dir, network)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return signer
+}
+
+// Whoever keeps a copy of keys/ from the first start has the key that every period is closed under.
+func TestTheKeysOfTheFirstDayCloseEveryPeriod(t *testing.T) {
+	w := newTown(t)
+	keys := filepath.Join(w.dir, keysDir)
+	before := must(os.ReadFile(filepath.Join(keys, pki.FileOperatorSign)))
+	w.seeded()
+	w.send(w.all()...)
+	_, r := verified(t, w.closed("week-1", lastDay))
+	if after := must(os.ReadFile(filepath.Join(keys, pki.FileOperatorSign))); !bytes.Equal(before, after) || r.Operator != w.x.ownOperator() {
+		t.Error("the period was closed under another key than the first day's")
+	}
+	for _, missing := range [][]string{{pki.FileOperatorSign, pki.FileOperatorVerify}, {pki.FileOperatorSign}} {
+		old := newTown(t) // from before keys were made at once, or cut short in making them up; it has signed nothing
+		for _, file := range missing {
+			if err := os.Remove(filepath.Join(old.dir, keysDir, file)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		old.restart()
+		if _, _, err := old.x.operator(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Under another key the next period would follow from nothing that anybody knows.
 func TestNoPeriodFollowsUnderAnotherOperatorsKey(t *testing.T) {
 	w := newTown(t)
 	w.seeded()
@@ -411,6 +443,19 @@ func TestNoPeriodFollowsUnderAnotherOperatorsKey(t *testing.T) {
 	w.send("lisbon")
 	day := lastDay.AddDate(0, 0, 7)
 	next := PeriodOrder{Do: "close", Period: "week-2", Day: day.Format(time.DateOnly)}
+	if _, err := w.x.period(t.Context(), next, day); err == nil || !strings.Contains(err.Error(), "operator.skey") {
+		t.Fatalf("without a key: %v", err)
+	}
+	if _, err := w.x.Draft(t.Context()); err == nil {
+		t.Error("a page has a draft under no key")
+	}
+	w.restart()
+	for path := range kept {
+		if _, err := os.Stat(path); err == nil {
+			t.Fatal("a start made a key in place of the lost one")
+		}
+	}
+	operatorOf(t, filepath.Join(w.dir, keysDir), "commons-week")
 	if _, err := w.x.period(t.Context(), next, day); err == nil || !strings.Contains(err.Error(), "put back operator.skey") {
 		t.Fatalf("under a key that nobody knows: %v", err)
 	}

@@ -107,6 +107,9 @@ func openDesk(ctx context.Context, cfg Config, opt Options) (_ *Exchange, err er
 	if x.registry, err = registry.Open(ctx, cfg.Network, x.storage); err != nil {
 		return nil, err
 	}
+	if err := x.operatorOfOld(ctx); err != nil {
+		return nil, err
+	}
 	var nodes []registry.Node
 	for _, n := range cfg.Nodes {
 		name := n.Name
@@ -148,6 +151,27 @@ func (x *Exchange) openKeys() error {
 	}
 	x.keys = keys
 	return err
+}
+
+// operatorOfOld makes the operator's key for a hub from before keys were made all at once, unless it has signed something: then
+// the key is not missing but lost.
+func (x *Exchange) operatorOfOld(ctx context.Context) error {
+	dir := filepath.Join(x.opt.StateDir, keysDir)
+	if stands(filepath.Join(dir, pki.FileOperatorSign)) {
+		return nil
+	}
+	periods, err := x.storage.Periods(ctx)
+	if err != nil {
+		return err
+	}
+	promises, err := x.storage.Commitments(ctx)
+	if err != nil || len(periods) > 0 || len(promises) > 0 {
+		return err
+	}
+	if err := os.Remove(filepath.Join(dir, pki.FileOperatorVerify)); err != nil && !errors.Is(err, fs.ErrNotExist) { // half a pair, of a crash just here
+		return err
+	}
+	return pki.MakeOperator(dir, x.cfg.Network)
 }
 
 // Open brings a hub up to the point where Run can start it. On an error nothing is left open.

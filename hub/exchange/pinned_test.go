@@ -24,9 +24,7 @@ func TestVerifyHoldsABundleToTheOperatorsKeyThatIsGiven(t *testing.T) {
 	}
 	key := filepath.Join(w.dir, keysDir, pki.FileOperatorVerify)
 	text := strings.TrimSpace(string(must(pki.ReadPublic(key))))
-	if _, _, _, err := pki.OpenOperator(other, "commons-week"); err != nil {
-		t.Fatal(err)
-	}
+	operatorOf(t, other, "commons-week")
 	for _, tc := range []struct {
 		name string
 		args []string

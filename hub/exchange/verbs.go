@@ -200,6 +200,9 @@ func restoreVerb(ctx context.Context, s command.Streams, args []string) int {
 		fmt.Fprintf(s.Out, "there is no %s: if this network ever erased anybody, put the lost hub's there before this one starts, "+
 			"or order again whatever was erased since that backup\n", list)
 	}
+	if key := filepath.Join(p.state, keysDir, pki.FileOperatorSign); !stands(key) {
+		fmt.Fprintf(s.Out, "there is no %s: doors and journals do without, but no period can be closed until the lost hub's is put there\n", key)
+	}
 	return command.OK
 }
 

@@ -68,6 +68,10 @@ func Create(n New) error {
 	if err != nil {
 		return err
 	}
+	opSign, opVerify, err := newNoteKey(OperatorKeyName(n.Network))
+	if err != nil {
+		return err
+	}
 	return makeDir(n.Dir, []named{
 		{FileCA, ca.certPEM(), modePublic},
 		{FileCAKey, caKey, modePrivate},
@@ -77,6 +81,8 @@ func Create(n New) error {
 		{FileHubVerify, verify, modePublic},
 		{FileWitSign, witSign, modePrivate},
 		{FileWitVerify, witVerify, modePublic},
+		{FileOperatorSign, opSign, modePrivate},
+		{FileOperatorVerify, opVerify, modePublic},
 	})
 }
 

@@ -21,22 +21,29 @@ const (
 // OperatorKeyName is the note key name of who closes a network's periods.
 func OperatorKeyName(network string) string { return network + "/operator" }
 
-// OpenOperator loads, or at the first closing makes, the operator's key pair.
-func OpenOperator(dir, network string) (note.Signer, note.Verifier, []byte, error) {
-	name, skey, vkey := OperatorKeyName(network), filepath.Join(dir, FileOperatorSign), filepath.Join(dir, FileOperatorVerify)
-	if _, err := os.Stat(skey); errors.Is(err, fs.ErrNotExist) {
-		s, v, err := newNoteKey(name)
-		if err != nil {
-			return nil, nil, nil, err
-		}
-		// The verifier first: a crash between the two leaves no signing key, and the next try makes a fresh pair.
-		if err := WriteFile(vkey, v, modePublic); err != nil {
-			return nil, nil, nil, err
-		}
-		if err := WriteFile(skey, s, modePrivate); err != nil {
-			return nil, nil, nil, err
+// MakeOperator makes the operator's key pair where there is none. [Create] does so for a new network: whoever puts keys/ away
+// on the first day has all of them.
+func MakeOperator(dir, network string) error {
+	sign, verify, err := newNoteKey(OperatorKeyName(network))
+	if err != nil {
+		return err
+	}
+	skey, vkey := filepath.Join(dir, FileOperatorSign), filepath.Join(dir, FileOperatorVerify)
+	for _, file := range []string{skey, vkey} {
+		if _, err := os.Lstat(file); !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("making %s: %w: keys are never overwritten", file, ErrExists)
 		}
 	}
+	if err := WriteFile(vkey, verify, modePublic); err != nil { // a crash after this leaves a key that signs nothing
+		return err
+	}
+	return WriteFile(skey, sign, modePrivate)
+}
+
+// OpenOperator loads the operator's key pair. It makes none: under another key nobody could tell the next period from a
+// stranger's.
+func OpenOperator(dir, network string) (note.Signer, note.Verifier, []byte, error) {
+	name, skey, vkey := OperatorKeyName(network), filepath.Join(dir, FileOperatorSign), filepath.Join(dir, FileOperatorVerify)
 	signer, err := LoadSigner(skey)
 	if err != nil {
 		return nil, nil, nil, err
