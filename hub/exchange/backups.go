@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +18,7 @@ import (
 const (
 	backupPrefix = "hub-"
 	backupSuffix = ".db"
-	backupTime   = "20060102T150405.000Z" // sorts by age
+	backupTime   = "20060102T150405.000Z" // of four-digit years: sorts by age
 )
 
 // backups are taken one at a time.
@@ -44,20 +44,20 @@ func (x *Exchange) keepBackups(ctx context.Context) error {
 	}
 }
 
-// backup copies the database, verifies the copy, and tells the intake how far it reaches, in this order.
+// backup copies the database, verifies the copy, makes room among the older ones, and tells the intake how far the copy
+// reaches, in this order: edges prune by that word, so it is said of a file that is there to stay.
 func (x *Exchange) backup(ctx context.Context) (Answer, error) {
 	x.backups.mu.Lock()
 	defer x.backups.mu.Unlock()
-	dir := x.cfg.backupDir(x.opt.StateDir)
-	file := filepath.Join(dir, backupPrefix+time.Now().UTC().Format(backupTime)+backupSuffix)
-	err := os.MkdirAll(dir, 0o700)
-	var marks []store.Watermark
-	if err == nil {
-		marks, err = x.storage.Backup(ctx, file, x.checks())
-	}
+	file, marks, err := x.copied(ctx)
 	x.backups.last, x.backups.at = err, time.Now()
 	if err != nil {
 		return Answer{}, fmt.Errorf("backing up: %w", err)
+	}
+	thinned := x.thin(file)
+	if err := intact(file); err != nil {
+		x.backups.last = err
+		return Answer{}, fmt.Errorf("backing up: the new copy is gone: %w", errors.Join(err, thinned))
 	}
 	if x.intake != nil {
 		for _, m := range marks {
@@ -66,28 +66,99 @@ func (x *Exchange) backup(ctx context.Context) (Answer, error) {
 			}
 		}
 	}
-	return Answer{Files: []string{file}}, x.thin(dir)
+	return Answer{Files: []string{file}}, thinned
 }
 
-// thin removes the oldest copies beyond those to keep.
-func (x *Exchange) thin(dir string) error {
+// copied makes the next copy.
+func (x *Exchange) copied(ctx context.Context) (file string, marks []store.Watermark, err error) {
+	dir := x.cfg.backupDir(x.opt.StateDir)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", nil, err
+	}
+	older, err := copies(dir)
+	if err != nil {
+		return "", nil, err
+	}
+	name, err := nextCopy(older, time.Now())
+	if err != nil {
+		return "", nil, fmt.Errorf("%s: %w", dir, err)
+	}
+	file = filepath.Join(dir, name)
+	marks, err = x.storage.Backup(ctx, file, x.checks())
+	return file, marks, err
+}
+
+// copies lists the names of copies in a directory, oldest first. What bears no time was put there by somebody else.
+func copies(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	var names []string
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), backupPrefix) && strings.HasSuffix(e.Name(), backupSuffix) {
+		if _, ok := copyTime(e.Name()); ok {
 			names = append(names, e.Name())
 		}
 	}
 	slices.Sort(names)
+	return names, nil
+}
+
+// copyTime reads the time in the name of a copy, in the one spelling that copyName writes.
+func copyTime(name string) (time.Time, bool) {
+	at, err := time.Parse(backupPrefix+backupTime+backupSuffix, name)
+	return at, err == nil && copyName(at) == name
+}
+
+func copyName(at time.Time) string {
+	return backupPrefix + at.UTC().Format(backupTime) + backupSuffix
+}
+
+// nextCopy names the copy after these: by the time, or just above the newest name when that is ahead of the clock. So the
+// order of the names is the order in which copies were made, whatever a clock says that was set back or lost its battery.
+func nextCopy(older []string, now time.Time) (string, error) {
+	if len(older) > 0 {
+		newest := older[len(older)-1]
+		if at, _ := copyTime(newest); !now.Truncate(time.Millisecond).After(at) {
+			now = at.Add(time.Millisecond)
+		}
+		if copyName(now) <= newest {
+			return "", fmt.Errorf("no later name than %s is left for the next copy; move that file away", newest)
+		}
+	}
+	return copyName(now), nil
+}
+
+// thin removes the oldest copies beyond those to keep, and never the one that was just made.
+func (x *Exchange) thin(made string) error {
+	dir := filepath.Dir(made)
+	names, err := copies(dir)
+	if err != nil {
+		return err
+	}
+	spare := len(names) - x.cfg.Backup.Keep
 	var errs []error
-	for len(names) > x.cfg.Backup.Keep {
-		errs = append(errs, os.Remove(filepath.Join(dir, names[0])))
-		names = names[1:]
+	for _, name := range names {
+		if spare <= 0 {
+			break
+		}
+		if name == filepath.Base(made) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+		spare--
 	}
 	return errors.Join(errs...)
+}
+
+// intact is nil while a copy that was made is still there.
+func intact(file string) error {
+	info, err := os.Lstat(file)
+	if err == nil && (!info.Mode().IsRegular() || info.Size() == 0) {
+		err = fmt.Errorf("%s is no copy any more", file)
+	}
+	return err
 }
 
 // Verification is what hub verify prints.

@@ -89,7 +89,11 @@ func (e *erasing) copy(ctx context.Context) (err error) {
 	return err
 }
 
+// drop looks first whether the new copy stands: older ones that name somebody are better than none.
 func (e *erasing) drop(context.Context) error {
+	if err := intact(e.backup); err != nil {
+		return fmt.Errorf("the new copy is gone, so the older ones stay: %w", err)
+	}
 	var errs []error
 	for _, file := range e.older {
 		if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) { // the oldest went when the new one came
