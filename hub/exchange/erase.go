@@ -192,7 +192,7 @@ func parseMemory(text []byte) (m registry.Memory, err error) {
 }
 
 // remember brings a database that was just opened to what was erased: it may be an older copy than the list beside it, or a
-// crash may have come between the list and the records.
+// crash may have come between the list and the records, or between these and the old pages of the files.
 func (x *Exchange) remember(ctx context.Context) error {
 	file := filepath.Join(x.opt.StateDir, memoryFile)
 	m, err := readMemory(file)
@@ -213,11 +213,19 @@ func (x *Exchange) remember(ctx context.Context) error {
 		return err
 	}
 	n, err := x.storage.Sweep(ctx)
-	if err == nil && n > 0 {
-		x.log.Warn("parts of people who were erased stood in the database and are gone now; backups may hold them: order the erasure again", "parts", n)
-		err = x.storage.Compact(ctx)
+	if err != nil {
+		return err
 	}
-	return err
+	if n > 0 {
+		x.log.Warn("parts of people who were erased stood in the database and are gone now; backups may hold them: order the erasure again", "parts", n)
+	}
+	// Also where nothing was found: a crash may have come before the pages went. A disk without the room for it keeps no hub
+	// from starting; the next start tries again.
+	if err := x.storage.Compact(ctx); err != nil {
+		x.log.Error("people were erased, but old pages that name them are still on the disk; they go with the next start, or when the "+
+			"erasure is ordered again", "err", err)
+	}
+	return nil
 }
 
 func sameMemory(a, b registry.Memory) bool {

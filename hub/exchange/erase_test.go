@@ -309,6 +309,32 @@ func TestAnErasureThatWasCutShortIsFinishedByTheSameOrder(t *testing.T) {
 	}
 }
 
+// A start after a power cut in the midst of an erasure ends it in the database by itself, down to the free pages, whether or not
+// it still finds anything to erase.
+func TestAStartEndsAnErasureInTheFiles(t *testing.T) {
+	for n := 1; n <= 3; n++ {
+		w := newTown(t)
+		w.enrolled()
+		w.seasons(1)
+		e := must(w.x.erasure(t.Context(), zeph))
+		for _, s := range e.steps()[:n] {
+			if err := s.do(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if done := must(w.x.storage.Swept(t.Context())); done {
+			t.Fatalf("after %d steps the erasure counts as ended, with old pages on the disk", n)
+		}
+		w.kill()
+		if done := must(w.x.storage.Swept(t.Context())); !done {
+			t.Fatalf("a start after %d steps has not ended the erasure", n)
+		}
+		if found := grep(t, w.dir, zephWords); len(found) > 0 {
+			t.Fatalf("a start after %d steps left %v", n, found)
+		}
+	}
+}
+
 // obstruct lies in the way of those steps that no cancelled context stops.
 func (w *town) obstruct(step int) (heal func()) {
 	w.t.Helper()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -127,10 +128,11 @@ func (g *gone) has(word []byte) bool {
 	return false
 }
 
-// sweptRow of meta says for which list everything that is stored was looked at.
+// sweptRow of meta says for which list everything that is stored was looked at, and the files rewritten after it.
 const sweptRow = "erased"
 
-// Swept says whether everything that is stored was looked at for the list that stands now.
+// Swept says whether the list that stands now was followed to its end: everything that is stored was looked at, and what was
+// found is also gone from the free pages of the files.
 func (s *Store) Swept(ctx context.Context) (bool, error) {
 	g := s.gone()
 	if g == nil {
@@ -152,10 +154,11 @@ func (g *gone) digest() string {
 // Sweep erases every private part that names somebody who was erased, with its salt, and every projection made from it.
 // Leaves, roots and receipts stand; what remains is that somebody did something within that hour. It returns how many parts
 // were erased. Commits go on while it looks; what they bring is held to the same list. Backups made earlier still hold the
-// parts until they are rotated out.
+// parts until they are rotated out, and free pages of the files until [Store.Compact], which ends what this began.
 func (s *Store) Sweep(ctx context.Context) (int, error) {
 	s.mu.Lock() // a commit that began with an older list has ended then, and is looked at
 	g := s.gone()
+	s.swept = ""
 	s.mu.Unlock()
 	if g == nil {
 		return 0, nil
@@ -164,15 +167,40 @@ func (s *Store) Sweep(ctx context.Context) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("looking for who was erased: %w", err)
 	}
-	n, err := s.erase(ctx, func(t *commitTx) ([]int64, error) {
-		_, err := t.tx.ExecContext(t.ctx, `INSERT INTO meta (name, value) VALUES (?, ?)
-			ON CONFLICT (name) DO UPDATE SET value = excluded.value`, sweptRow, g.digest())
-		return list, err
-	})
+	n, err := s.erase(ctx, func(*commitTx) ([]int64, error) { return list, nil })
 	if err != nil {
 		return 0, fmt.Errorf("erasing private parts: %w", err)
 	}
+	s.mu.Lock()
+	s.swept = g.digest()
+	s.mu.Unlock()
 	return n, nil
+}
+
+// Compact rewrites the database without its free pages and empties the write-ahead log, so that nothing erased is left in
+// the files. Index pages can keep what a deleted row said, which overwriting content alone does not reach. Only then it is
+// noted that the list of the sweep before it was followed: after a crash between the two, both are done again.
+func (s *Store) Compact(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.write.ExecContext(ctx, `VACUUM`); err != nil {
+		return fmt.Errorf("compacting the store: %w", classify(err))
+	}
+	emptied, err := s.checkpoints.truncate(ctx, s.write)
+	if err != nil {
+		return fmt.Errorf("compacting the store: %w", classify(err))
+	}
+	if !emptied {
+		return errors.New("compacting the store: a reader holds the write-ahead log")
+	}
+	if s.swept == "" {
+		return nil
+	}
+	if _, err := s.write.ExecContext(ctx, `INSERT INTO meta (name, value) VALUES (?, ?)
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, sweptRow, s.swept); err != nil {
+		return fmt.Errorf("noting how far erasing went: %w", classify(err))
+	}
+	return nil
 }
 
 // naming finds every address whose private part names somebody on the list, ascending.

@@ -192,21 +192,3 @@ func (s *Store) logID(ctx context.Context, a Address) (int64, error) {
 	}
 	return id, nil
 }
-
-// Compact rewrites the database without its free pages and empties the write-ahead log, so that nothing erased is left in
-// the files. Index pages can keep what a deleted row said, which overwriting content alone does not reach.
-func (s *Store) Compact(ctx context.Context) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if _, err := s.write.ExecContext(ctx, `VACUUM`); err != nil {
-		return fmt.Errorf("compacting the store: %w", classify(err))
-	}
-	emptied, err := s.checkpoints.truncate(ctx, s.write)
-	if err != nil {
-		return fmt.Errorf("compacting the store: %w", classify(err))
-	}
-	if !emptied {
-		return errors.New("compacting the store: a reader holds the write-ahead log")
-	}
-	return nil
-}

@@ -70,7 +70,8 @@ type Store struct {
 
 	erased  func() *access.Erasures // who must not be kept; nil: nobody
 	goneMu  sync.Mutex
-	goneNow *gone // of the list that erased gave last
+	goneNow *gone  // of the list that erased gave last
+	swept   string // digest of the list that the last sweep followed; guarded by mu
 }
 
 type logKey struct {
