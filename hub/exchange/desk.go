@@ -168,9 +168,13 @@ func (x *Exchange) apply(ctx context.Context, c registry.Change) (Answer, error)
 			before[e.ID] = old.Cert
 		}
 	}
+	erased := x.registry.Erasures()
 	rosters, err := x.registry.Apply(ctx, c, time.Now())
 	if err != nil {
 		return Answer{}, err
+	}
+	if len(c.Cards) > 0 && x.registry.Erasures() != erased {
+		x.handedOut()
 	}
 	var a Answer
 	for _, r := range rosters {

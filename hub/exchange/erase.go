@@ -151,6 +151,14 @@ func (x *Exchange) keepMemory() error {
 	return pki.WriteFile(filepath.Join(x.opt.StateDir, memoryFile), text, 0o600)
 }
 
+// handedOut takes a card off the list beside the database that was just registered for somebody again. Where that fails the name
+// only waits there: it counts again at a start at which nobody holds the card.
+func (x *Exchange) handedOut() {
+	if err := x.keepMemory(); err != nil {
+		x.log.Warn("a card of somebody who was erased is handed out again; the list beside the database still has it", "err", err)
+	}
+}
+
 // readMemory is empty while there is no file.
 func readMemory(file string) (m registry.Memory, err error) {
 	f, err := os.Open(file)

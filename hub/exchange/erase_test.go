@@ -240,7 +240,61 @@ func TestACardOfAnErasedMemberCountsAgainForTheNextHolder(t *testing.T) {
 		if !v.OK || v.Erased != 2 || v.Private != 1 || w.seen("noor").Member != "noor" || w.seen(zeph).Member != "" {
 			t.Fatalf("%+v", v)
 		}
-		w.restart() // the list beside the database is older than the card's new holder
+		w.restart()
+	}
+	// Nor does it count as the erased one's again when it was taken back.
+	h.append(event.KindTap, must(event.Marshal(event.Tap{Door: "front", Verdict: "deny"})), event.Private{At: hour + 3, Card: zephUID})
+	w.send("lisbon")
+	must(w.x.Do(t.Context(), Order{Change: &registry.Change{DropCards: []string{zephUID}}}))
+	w.restart()
+	if v := must(w.x.verify(t.Context())).Report; !v.OK || v.Erased != 2 || v.Private != 2 {
+		t.Fatalf("taken back: %+v", v)
+	}
+}
+
+// In a copy from before a card went to whoever was erased with it, the card is another's. The list beside the database keeps it
+// all the same; so taps that name nothing but the card go when nobody has it any more.
+func TestACardOfTheErasedIsRememberedWhileAnOlderHolderHasIt(t *testing.T) {
+	w := newTown(t)
+	h := w.houses["lisbon"]
+	must(w.x.Do(t.Context(), Order{Change: &registry.Change{Members: []access.Member{{ID: "ben", Home: "lisbon", Role: access.RoleGuest}},
+		Cards: []access.Card{{ID: zephUID, Member: "ben"}}}}))
+	aside := filepath.Join(t.TempDir(), store.FileName)
+	if err := os.Rename(must(w.x.backup(t.Context())).Files[0], aside); err != nil {
+		t.Fatal(err)
+	}
+	must(w.x.Do(t.Context(), Order{Change: &registry.Change{DropCards: []string{zephUID}}}))
+	w.enrolled()
+	h.append(event.KindTap, must(event.Marshal(event.Tap{Door: "front", Verdict: "deny"})), event.Private{At: hour, Card: zephUID})
+	w.send("lisbon")
+	must(w.x.Do(t.Context(), Order{Erase: zeph}))
+	listed := must(os.ReadFile(filepath.Join(w.dir, memoryFile)))
+	w.stopped(func() {
+		for _, name := range []string{store.FileName, store.FileName + "-wal", store.FileName + "-shm"} {
+			if err := os.Remove(filepath.Join(w.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				t.Fatal(err)
+			}
+		}
+		if err := os.WriteFile(filepath.Join(w.dir, store.FileName), must(os.ReadFile(aside)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	})
+	w.restart()
+	if have := must(os.ReadFile(filepath.Join(w.dir, memoryFile))); !bytes.Equal(have, listed) {
+		t.Fatalf("the list has changed while the card is ben's:\n%s\n%s", have, listed)
+	}
+	h.sent = 0
+	w.send("lisbon")
+	if v := must(w.x.verify(t.Context())).Report; !v.OK || v.Private != 1 {
+		t.Fatalf("what the edge sends again, while the card is ben's: %+v", v)
+	}
+	must(w.x.Do(t.Context(), Order{Change: &registry.Change{DropCards: []string{zephUID}}}))
+	w.restart()
+	if v := must(w.x.verify(t.Context())).Report; !v.OK || v.Private != 0 || v.Erased != 1 {
+		t.Fatalf("with nobody's card: %+v", v)
+	}
+	if found := grep(t, filepath.Join(w.dir), traces(zephUID)); len(found) > 0 {
+		t.Fatal(found)
 	}
 }
 

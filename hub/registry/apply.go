@@ -196,7 +196,8 @@ func (a *applying) cards(c Change) {
 			a.refuse("a card names member %.60q, who is not known", k.Member)
 			continue
 		}
-		if old, ok := a.b.cards[k.ID]; ok {
+		old, held := a.b.cards[k.ID]
+		if held {
 			if old.Member != k.Member {
 				a.refuse("a card of %s belongs to %s already; take it back there first", k.Member, old.Member)
 				continue
@@ -213,7 +214,9 @@ func (a *applying) cards(c Change) {
 		a.window("a card of "+k.Member, k.From, k.Until)
 		a.setCard(k)
 		a.put(KindCard, k.ID, k)
-		a.unmark(k.ID)
+		if !held {
+			a.unmark(k.ID)
+		}
 		a.touch(&m)
 	}
 }

@@ -35,7 +35,7 @@ func NewBook(network string) *Book {
 	return &Book{
 		network: network, nodes: map[string]Node{}, edges: map[string]Edge{}, members: map[string]access.Member{},
 		cards: map[string]access.Card{}, cardsOf: map[string][]string{}, schedules: map[Key]Schedule{}, grants: map[Key]Grant{},
-		closed: map[Closure]bool{}, resources: map[Key]Resource{}, erased: erased{names: map[access.ErasedName]bool{}},
+		closed: map[Closure]bool{}, resources: map[Key]Resource{}, erased: erased{names: map[access.ErasedName]bool{}, waiting: map[access.ErasedName]bool{}},
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	"kith/internal/access"
@@ -29,6 +30,10 @@ type erased struct {
 	kept  bool // the key is in the store
 	names map[access.ErasedName]bool
 	plain []string // names as texts, ascending, as every roster has them; nil: to be made again
+
+	// Names of cards that somebody holds here and that were erased all the same, says the list beside the database: this is a copy
+	// from before the card went to whoever was erased. They are not in force while the card is held, and are not forgotten.
+	waiting map[access.ErasedName]bool
 }
 
 // erasedRecord is either the key or one name.
@@ -78,16 +83,11 @@ func (e *erased) begin() error {
 
 func (e *erased) has(id string) bool { return len(e.names) > 0 && e.names[e.key.Name(id)] }
 
-func (e *erased) sorted() []access.ErasedName {
-	names := make([]access.ErasedName, 0, len(e.names))
-	for n := range e.names {
-		names = append(names, n)
-	}
-	slices.SortFunc(names, access.ErasedName.Compare)
-	return names
+func ascending(set map[access.ErasedName]bool) []access.ErasedName {
+	return slices.SortedFunc(maps.Keys(set), access.ErasedName.Compare)
 }
 
-func (e *erased) list() *access.Erasures { return access.NewErasures(e.key, e.sorted()) }
+func (e *erased) list() *access.Erasures { return access.NewErasures(e.key, ascending(e.names)) }
 
 // texts are the key and the names as a roster has them; nothing while nobody was erased.
 func (e *erased) texts() (key string, names []string) {
@@ -95,7 +95,7 @@ func (e *erased) texts() (key string, names []string) {
 		return "", nil
 	}
 	if e.plain == nil {
-		for _, n := range e.sorted() {
+		for _, n := range ascending(e.names) {
 			e.plain = append(e.plain, n.String())
 		}
 	}
@@ -132,7 +132,8 @@ func (a *applying) eraseOne(e Erasing) {
 }
 
 // recall takes in what was kept beside the database: whoever is on that list and here goes, with every card of theirs. A name
-// of a card that somebody holds here is passed over: that card was handed out again since.
+// of a card that somebody else holds here waits: either that card was handed out again since, or it was not yet the erased one's
+// when this copy was made. Should nobody hold it at a later start, it is on the list.
 func (a *applying) recall(m *Memory) {
 	if len(m.Names) == 0 {
 		return
@@ -156,7 +157,10 @@ func (a *applying) recall(m *Memory) {
 		}
 	}
 	for id := range a.b.cards {
-		delete(gone, m.Key.Name(id))
+		if n := m.Key.Name(id); gone[n] {
+			set(a, a.b.erased.waiting, n, true)
+			delete(gone, n)
+		}
 	}
 	for n := range gone {
 		a.mark(n)
@@ -166,6 +170,7 @@ func (a *applying) recall(m *Memory) {
 // mark puts a name on the list, and the key into the store with the first one.
 func (a *applying) mark(n access.ErasedName) {
 	e := &a.b.erased
+	unset(a, e.waiting, n)
 	if e.names[n] {
 		return
 	}
@@ -182,10 +187,11 @@ func (a *applying) mark(n access.ErasedName) {
 // unmark takes a card off the list that is handed out again: what it says from now on is somebody else's.
 func (a *applying) unmark(card string) {
 	e := &a.b.erased
-	if !e.has(card) {
+	n := e.key.Name(card)
+	unset(a, e.waiting, n)
+	if !e.names[n] {
 		return
 	}
-	n := e.key.Name(card)
 	unset(a, e.names, n)
 	a.drop(KindErased, n.String())
 	a.relist()
@@ -204,9 +210,13 @@ func (a *applying) relist() {
 // Erasures are those in force.
 func (r *Registry) Erasures() *access.Erasures { return r.erased.Load() }
 
-// Memory is what to keep beside the database of who was erased.
+// Memory is what to keep beside the database of who was erased: the names in force, and those that wait as far as there is room.
 func (r *Registry) Memory() Memory {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return Memory{r.book.erased.key, r.book.erased.sorted()}
+	e := &r.book.erased
+	names, waiting := ascending(e.names), ascending(e.waiting)
+	names = append(names, waiting[:min(len(waiting), max(access.MaxErased-len(names), 0))]...)
+	slices.SortFunc(names, access.ErasedName.Compare)
+	return Memory{e.key, names}
 }

@@ -189,3 +189,81 @@ func TestAnOlderCopyOfTheBookRecallsWhoWasErased(t *testing.T) {
 	}
 	apply(t, older, Change{Recall: &Memory{}})
 }
+
+// In a copy from before a card went to whoever was erased with it, that card is another's still: its name is kept, until
+// somebody hands the card out anew, and counts as soon as a start finds nobody who holds it.
+func TestACardThatWasAnothersBeforeStaysInTheMemory(t *testing.T) {
+	r, _ := house(t)
+	apply(t, r, Change{Cards: []access.Card{{ID: card(9), Member: "ana"}}})
+	apply(t, r, Change{Erase: []Erasing{{Member: "ana"}}})
+	kept := r.Memory()
+	name := kept.Key.Name(card(9))
+	remembers := func(r *Registry, want bool, when string) {
+		t.Helper()
+		m := r.Memory()
+		if slices.Contains(m.Names, name) != want || !slices.IsSortedFunc(m.Names, access.ErasedName.Compare) {
+			t.Fatalf("%s: remembered %v, want %v", when, !want, want)
+		}
+	}
+	restored := func() (*Registry, *memory) {
+		older, m := house(t)
+		apply(t, older, Change{Cards: []access.Card{{ID: card(9), Member: "bo"}}})
+		apply(t, older, Change{Recall: &kept})
+		listed(t, older, true, "ana", card(1))
+		listed(t, older, false, "bo", card(9))
+		remembers(older, true, "put back")
+		return older, m
+	}
+	older, m := restored()
+	apply(t, older, Change{Erase: []Erasing{{Member: "gil"}}})
+	remembers(older, true, "another was erased")
+	apply(t, older, Change{Cards: []access.Card{{ID: card(9), Member: "bo", Revoked: true}}})
+	remembers(older, true, "revoked")
+	before := older.Memory()
+	m.fail = errors.New("disk")
+	if _, err := older.Apply(t.Context(), Change{DropCards: []string{card(9)}, Erase: []Erasing{{Member: "bo"}}}, now); !errors.Is(err, m.fail) {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(before, older.Memory()); d != "" {
+		t.Fatal("not stored, and in force:", d)
+	}
+	m.fail = nil
+	apply(t, older, Change{DropCards: []string{card(9)}})
+	remembers(older, true, "taken back")
+	again, err := Open(t.Context(), "demo", m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next := older.Memory()
+	apply(t, again, Change{Recall: &next})
+	listed(t, again, true, card(9))
+	if d := cmp.Diff(next, again.Memory()); d != "" {
+		t.Fatal(d)
+	}
+
+	older, _ = restored()
+	apply(t, older, Change{DropCards: []string{card(9)}})
+	apply(t, older, Change{Cards: []access.Card{{ID: card(9), Member: "eva"}}})
+	remembers(older, false, "handed out again")
+	older, _ = restored()
+	apply(t, older, Change{Erase: []Erasing{{Member: "bo"}}}) // with all that is bo's
+	listed(t, older, true, "bo", card(9))
+	remembers(older, true, "erased with its holder")
+	if n := len(older.Memory().Names); n != older.Erasures().Len() {
+		t.Fatalf("%d names are kept of %d", n, older.Erasures().Len())
+	}
+}
+
+// What waits never makes the list longer than a start reads.
+func TestNamesThatWaitGiveWayToThoseInForce(t *testing.T) {
+	r, _ := house(t)
+	apply(t, r, Change{Erase: []Erasing{{Member: "gil"}}})
+	e := &r.book.erased
+	for i := range access.MaxErased - r.Erasures().Len() {
+		e.names[e.key.Name(fmt.Sprint("m", i))] = true
+	}
+	e.waiting[e.key.Name(card(2))] = true
+	if m := r.Memory(); len(m.Names) != access.MaxErased || slices.Contains(m.Names, e.key.Name(card(2))) {
+		t.Fatalf("%d names", len(m.Names))
+	}
+}
