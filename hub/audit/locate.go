@@ -20,40 +20,104 @@ import (
 	"kith/internal/wire"
 )
 
+// maxLooked is how much is read to say which line of a changed bundle was changed, in bytes; what is read twice counts twice. Who
+// made what is read here is not known any more, so past it the file alone is named.
+const maxLooked = 256 << 20
+
+// hashedAtOnce is how many bytes are hashed while one is parsed.
+const hashedAtOnce = 16
+
 // maxSolved is how many debts are cleared anew to say which line of an answer or a proof was changed: at most a second or two.
 const maxSolved = 20_000
+
+// looking is one search for a line, with what it may still read.
+type looking struct {
+	Files
+	left int64 // bytes; negative: nothing, and what was found since is not to be believed
+}
+
+// may takes n bytes from what is left, and says whether there were as many.
+func (l *looking) may(n int64) bool {
+	if l.left < n {
+		l.left = -1
+		return false
+	}
+	l.left -= n
+	return true
+}
+
+// read gives a file; nothing once too much was read.
+func (l *looking) read(name string) []byte {
+	if !l.may(int64(len(l.Files[name]))) {
+		return nil
+	}
+	return l.Files[name]
+}
+
+// whole takes what deriving the period again may read: every text once, and what grows with two of them together.
+func (l *looking) whole() bool {
+	var size, receipts, steps, notes int64
+	for name, text := range l.Files {
+		size += int64(len(text))
+		switch {
+		case strings.HasPrefix(name, "receipts/"), strings.HasPrefix(name, "opening/receipts/"):
+			receipts++
+		case strings.HasPrefix(name, "steps/"):
+			steps++
+		case strings.HasSuffix(name, "/statement.note"):
+			notes++
+		}
+	}
+	lines := func(name string) int64 { return int64(bytes.Count(l.Files[name], newline)) }
+	// Each receipt looks for its edge and each checkpoint for its node; dues and grants each hash the cut; each step copies the
+	// debts, and each statement asks of every debt for its unit and whether it is disputed.
+	places, cut := lines(networkName), int64(len(l.Files[cutName]))
+	rules := int64(len(l.Files[policyName])) / hashedAtOnce
+	return l.may(size) && l.may((receipts+lines(cutName))*places) && l.may((rules+places)*cut/hashedAtOnce) &&
+		l.may((steps+rules)*lines(obligationsName)) && l.may(notes*(steps+rules)*lines(obligationsName))
+}
 
 // locate looks for the line in which a file is not the one that the manifest lists, or in which the manifest is not what was
 // signed. The manifest holds hashes alone; but nearly everything in a bundle also follows from something else in it. What has
 // the hash that was listed is what stood there, and the first line that differs from it is certain. Where nothing gives that,
 // the first line is named that does not fit the other files. A line that only a root speaks for stays unnamed.
 func (f Files) locate(d *Difference) *Difference {
-	if d.Line > 0 || f[d.File] == nil {
+	return (&looking{f, maxLooked}).locate(d)
+}
+
+func (l *looking) locate(d *Difference) *Difference {
+	if d.Line > 0 || l.Files[d.File] == nil {
 		return d
 	}
 	if d.File == manifestName {
-		if line := f.manifestLine(d); line != nil {
+		if line := l.manifestLine(d); line != nil {
 			return line
 		}
 		return d
 	}
-	words := f.listed(d.File)
+	words := l.listed(d.File)
 	if words == nil {
 		return d
 	}
 	var at *Difference
-	if text := f.remade(d.File); text != nil {
-		if sum := hash(text); hex.EncodeToString(sum[:]) == words[1] && errors.As(f.same(d.File, text), &at) {
+	if text := l.remade(d.File); text != nil {
+		if sum := hash(text); hex.EncodeToString(sum[:]) == words[1] && errors.As(l.same(d.File, text), &at) {
 			return at
 		}
 	}
-	if _, err := Load(f); errors.As(err, &at) && at.File == d.File && at.Line > 0 {
+	if !l.whole() {
+		return d
+	}
+	if _, err := Load(l.Files); errors.As(err, &at) && at.File == d.File && at.Line > 0 {
 		return at
 	}
-	if line := f.suspect(d.File); line > 0 {
+	if line := l.suspect(d.File); line > 0 && l.left >= 0 {
 		return differ(d.File, line, "%s", d.What)
 	}
-	if _, err := ParsePolicy(policyName, f[policyName]); err != nil && d.File == policyName {
+	if d.File != policyName || !l.may(int64(len(l.Files[policyName]))) {
+		return d
+	}
+	if _, err := ParsePolicy(policyName, l.Files[policyName]); err != nil {
 		d.What += "; " + strings.TrimPrefix(err.Error(), policyName+": ")
 		if m := yamlLine.FindStringSubmatch(d.What); m != nil {
 			d.Line, _ = strconv.Atoi(m[1])
@@ -89,35 +153,38 @@ func (f Files) noteLine(name string, text []byte, err error) *Difference {
 }
 
 // manifestLine makes the manifest anew: everything in it follows from the other files, but the signature.
-func (f Files) manifestLine(d *Difference) *Difference {
-	c, err := Load(f)
+func (l *looking) manifestLine(d *Difference) *Difference {
+	if !l.whole() {
+		return nil
+	}
+	c, err := Load(l.Files)
 	if err != nil || c.Period.State != settlement.Posted {
 		return nil
 	}
-	return f.noteLine(manifestName, c.manifest(f), errors.New(d.What))
+	return l.noteLine(manifestName, c.manifest(l.Files), errors.New(d.What))
 }
 
 // remade is what a file must have been, from others that are as they were; nil where nothing says so.
-func (f Files) remade(name string) []byte {
+func (l *looking) remade(name string) []byte {
 	switch {
 	case name == networkName:
-		return f.remadeNetwork()
+		return l.remadeNetwork()
 	case name == cutName || name == openCutName:
-		return f.remadeCut(name)
+		return l.remadeCut(name)
 	case name == openBooksName:
-		return f.remadeOpening()
+		return l.remadeOpening()
 	case strings.HasPrefix(name, "journals/"):
-		return f.remadeExcerpt(name)
+		return l.remadeExcerpt(name)
 	case strings.HasSuffix(name, ".answer.txt") || strings.HasSuffix(name, ".proof.txt"):
-		return f.solved(name)
+		return l.solved(name)
 	}
 	return nil
 }
 
 // remadeNetwork has the network of the manifest and the nodes of the cut, which knows all of them. Keys carry their own sums.
-func (f Files) remadeNetwork() []byte {
-	cut, err := parseCut(cutName, f[cutName])
-	head := strings.SplitN(string(f[manifestName]), "\n", 3)
+func (l *looking) remadeNetwork() []byte {
+	cut, err := parseCut(cutName, l.read(cutName))
+	head := strings.SplitN(string(l.read(manifestName)), "\n", 3)
 	if err != nil || len(head) != 3 {
 		return nil
 	}
@@ -128,7 +195,7 @@ func (f Files) remadeNetwork() []byte {
 	slices.Sort(nodes)
 	b := []byte(networkTitle + "\n" + head[1] + "\n")
 	var edges []byte
-	for line := range strings.Lines(string(f[networkName])) {
+	for line := range strings.Lines(string(l.read(networkName))) {
 		switch word, _, _ := strings.Cut(line, " "); word {
 		case "operator", "witness":
 			b = append(b, line...)
@@ -143,8 +210,8 @@ func (f Files) remadeNetwork() []byte {
 }
 
 // remadeCut has the checkpoints of the receipts, and the day and the missing nodes as they stand here.
-func (f Files) remadeCut(name string) []byte {
-	n, err := ParseNetwork(f[networkName])
+func (l *looking) remadeCut(name string) []byte {
+	n, err := ParseNetwork(l.read(networkName))
 	if err != nil {
 		return nil
 	}
@@ -153,8 +220,13 @@ func (f Files) remadeCut(name string) []byte {
 		receipt = openReceiptName
 	}
 	c := &settlement.Cut{}
-	for i := 0; f[receipt(i)] != nil; i++ {
-		text, _, _ := strings.Cut(string(f[receipt(i)]), "\n\n")
+	has := map[string]bool{} // nodes
+	for i := 0; ; i++ {
+		signed := l.read(receipt(i))
+		if signed == nil || !l.may(int64(len(n.Edges))) {
+			break
+		}
+		text, _, _ := strings.Cut(string(signed), "\n\n")
 		p, err := wire.ParseCheckpoint(text + "\n")
 		if err != nil {
 			return nil
@@ -164,8 +236,9 @@ func (f Files) remadeCut(name string) []byte {
 			return nil
 		}
 		c.Checkpoints = append(c.Checkpoints, settlement.Checkpoint{Journal: p.Origin, Node: edge.Node, Size: p.Size, Root: p.Root})
+		has[edge.Node] = true
 	}
-	for line := range strings.Lines(string(f[name])) {
+	for line := range strings.Lines(string(l.read(name))) {
 		switch words := strings.Fields(line); {
 		case len(words) == 2 && words[0] == "day":
 			day, _ := number(words[1])
@@ -175,7 +248,7 @@ func (f Files) remadeCut(name string) []byte {
 		}
 	}
 	for _, node := range n.Nodes {
-		if name == cutName && !slices.ContainsFunc(c.Checkpoints, func(p settlement.Checkpoint) bool { return p.Node == node }) {
+		if name == cutName && !has[node] {
 			c.Missing = append(c.Missing, node)
 		}
 	}
@@ -183,8 +256,8 @@ func (f Files) remadeCut(name string) []byte {
 }
 
 // remadeExcerpt has the journal and its sizes from both cuts, and all between as it stands here.
-func (f Files) remadeExcerpt(name string) []byte {
-	cut, err := parseCut(cutName, f[cutName])
+func (l *looking) remadeExcerpt(name string) []byte {
+	cut, err := parseCut(cutName, l.read(cutName))
 	if err != nil {
 		return nil
 	}
@@ -196,7 +269,7 @@ func (f Files) remadeExcerpt(name string) []byte {
 		return nil
 	}
 	from := uint64(0)
-	if opening, err := parseCut(openCutName, f[openCutName]); err == nil {
+	if opening, err := parseCut(openCutName, l.read(openCutName)); err == nil {
 		for _, p := range opening.Checkpoints {
 			if p.Journal == cut.Checkpoints[i].Journal {
 				from = p.Size
@@ -205,7 +278,7 @@ func (f Files) remadeExcerpt(name string) []byte {
 	}
 	const head = 4
 	b := fmt.Appendf(nil, "%s\norigin %s\nfrom %d\nto %d\n", excerptTitle, cut.Checkpoints[i].Journal, from, cut.Checkpoints[i].Size)
-	for n, line := range strings.SplitAfter(string(f[name]), "\n") {
+	for n, line := range strings.SplitAfter(string(l.read(name)), "\n") {
 		switch word, _, _ := strings.Cut(line, " "); {
 		case n < head:
 		case word == "mark":
@@ -220,10 +293,13 @@ func (f Files) remadeExcerpt(name string) []byte {
 }
 
 // remadeOpening takes what was booked away from what stands there now.
-func (f Files) remadeOpening() []byte {
-	balances, _, err := parseBalances(closingName, f[closingName])
-	entries, failed := ReadEntries(f)
-	if err != nil || failed != nil {
+func (l *looking) remadeOpening() []byte {
+	balances, _, err := parseBalances(closingName, l.read(closingName))
+	if err != nil || !l.may(int64(len(l.Files[entriesName]))) {
+		return nil
+	}
+	entries, err := ReadEntries(l.Files)
+	if err != nil {
 		return nil
 	}
 	for i := range entries {
@@ -246,12 +322,12 @@ func (f Files) remadeOpening() []byte {
 }
 
 // solved clears the case again.
-func (f Files) solved(name string) []byte {
+func (l *looking) solved(name string) []byte {
 	stem, isAnswer := strings.CutSuffix(name, ".answer.txt")
 	if !isAnswer {
 		stem = strings.TrimSuffix(name, ".proof.txt")
 	}
-	c, err := clearing.DecodeCase(f[stem+".case.txt"])
+	c, err := clearing.DecodeCase(l.read(stem + ".case.txt"))
 	if err != nil {
 		return nil
 	}
@@ -269,33 +345,33 @@ func (f Files) solved(name string) []byte {
 }
 
 // suspect is the line of a file that does not fit others, or the only one that nothing speaks for; 0 where there is none.
-func (f Files) suspect(name string) int {
+func (l *looking) suspect(name string) int {
 	switch {
 	case strings.HasPrefix(name, "steps/"):
 		return 1 // it has no other
 	case strings.HasPrefix(name, "receipts/"), strings.HasPrefix(name, "opening/receipts/"):
-		return f.suspectReceipt(name)
+		return l.suspectReceipt(name)
 	case strings.HasPrefix(name, "journals/"):
-		return f.suspectLeaf(name)
+		return l.suspectLeaf(name)
 	case name == cutName, name == openCutName:
 		// Everything but the day was compared with the receipts; what an earlier cut missed stands nowhere else.
-		if bytes.Equal(f.remadeCut(name), f[name]) && (name == cutName || !bytes.Contains(f[name], []byte("\nmissing "))) {
+		if bytes.Equal(l.remadeCut(name), l.read(name)) && (name == cutName || !bytes.Contains(l.read(name), []byte("\nmissing "))) {
 			return 2
 		}
 	case name == openCarryName:
-		return f.suspectCarried()
+		return l.suspectCarried()
 	}
 	return 0
 }
 
 // suspectReceipt finds the signature that is not the one which stood there. One under an earlier key of the edge can be read by
 // nobody: it is that one when the hub's verifies.
-func (f Files) suspectReceipt(name string) int {
-	n, err := ParseNetwork(f[networkName])
+func (l *looking) suspectReceipt(name string) int {
+	n, err := ParseNetwork(l.read(networkName))
 	if err != nil {
 		return 0
 	}
-	text, signatures, _ := strings.Cut(string(f[name]), "\n\n")
+	text, signatures, _ := strings.Cut(string(l.read(name)), "\n\n")
 	origin, _, _ := strings.Cut(text, "\n")
 	edge, _, err := n.journal(origin)
 	if err != nil {
@@ -329,24 +405,32 @@ func (f Files) suspectReceipt(name string) int {
 }
 
 // suspectLeaf finds the leaf that does not lead to the obligations, asides and nonces that are here, or that nobody would show.
-func (f Files) suspectLeaf(name string) int {
-	c := &Closing{Files: f}
-	var err error
-	if c.Network, err = ParseNetwork(f[networkName]); err != nil {
+func (l *looking) suspectLeaf(name string) int {
+	if !l.whole() {
 		return 0
 	}
-	if c.Policy, err = ParsePolicy(policyName, f[policyName]); err != nil {
+	c := &Closing{Files: l.Files}
+	var err error
+	if c.Network, err = ParseNetwork(l.Files[networkName]); err != nil {
+		return 0
+	}
+	if c.Policy, err = ParsePolicy(policyName, l.Files[policyName]); err != nil {
 		return 0
 	}
 	if err := c.open(); err != nil {
 		return 0
 	}
-	if c.Cut, err = parseCut(cutName, f[cutName]); err != nil {
+	if c.Cut, err = parseCut(cutName, l.Files[cutName]); err != nil {
 		return 0
 	}
+	type use struct {
+		nonceKey
+		line int
+	}
+	var uses []use             // of cards, in this file
 	lines := map[Address]int{} // of the leaves in this file
 	for i := range c.Cut.Checkpoints {
-		x, err := readExcerpt(excerptName(i), f[excerptName(i)])
+		x, err := readExcerpt(excerptName(i), l.Files[excerptName(i)])
 		if err != nil {
 			return 0
 		}
@@ -358,13 +442,19 @@ func (f Files) suspectLeaf(name string) int {
 			return 2
 		}
 		shown := x.shown
-		for n, line := range bytes.Split(f[name], newline) {
+		for n, line := range bytes.Split(l.read(name), newline) {
 			if !bytes.HasPrefix(line, []byte("leaf ")) || len(shown) == 0 {
 				continue
 			}
-			l, err := event.Parse(shown[0].Line)
-			if err != nil || l.Index != shown[0].Index || wire.Origin(l.Network, l.Node, l.Edge, l.Epoch) != x.origin || !Economic(shown[0].Line) {
+			leaf, err := event.Parse(shown[0].Line)
+			if err != nil || leaf.Index != shown[0].Index || wire.Origin(leaf.Network, leaf.Node, leaf.Edge, leaf.Epoch) != x.origin || !Economic(shown[0].Line) {
 				return n + 1
+			}
+			if inner, carried := original(&leaf); carried {
+				leaf = inner
+			}
+			if body, err := event.ParseEntry(leaf.Kind, leaf.Body); err == nil && body.Nonce != "" {
+				uses = append(uses, use{nonceKey{leaf.Edge, body.Nonce}, n + 1})
 			}
 			lines[shown[0].address()], shown = n+1, shown[1:]
 		}
@@ -374,22 +464,19 @@ func (f Files) suspectLeaf(name string) int {
 		return 0
 	}
 	// A nonce that nobody knows first: another one of the same leaf makes its copy count.
-	carried, err := ParseCarry(carryName, f[carryName])
+	carried, err := ParseCarry(carryName, l.read(carryName))
 	if err != nil {
 		return 0
 	}
-	for k := range set.Used {
-		if _, here := carried.Used[k]; here {
-			continue
-		}
-		for n, line := range bytes.Split(f[name], newline) {
-			if bytes.Contains(line, []byte(k.nonce)) {
-				return n + 1
-			}
+	for _, u := range uses {
+		_, counts := set.Used[u.nonceKey]
+		_, after := carried.Used[u.nonceKey]
+		if _, before := c.Ground.Opening.used(u.nonceKey); counts && !before && !after {
+			return u.line
 		}
 	}
 	for i, want := range [][]byte{set.appendText(nil), set.appendAsides(nil)} {
-		have, other := strings.Split(string(f[[]string{obligationsName, asidesName}[i]]), "\n"), strings.Split(string(want), "\n")
+		have, other := strings.Split(string(l.read([]string{obligationsName, asidesName}[i])), "\n"), strings.Split(string(want), "\n")
 		for _, line := range append(without(have, other), without(other, have)...) {
 			if at, ok := addressIn(line); ok && lines[at] > 0 {
 				return lines[at]
@@ -421,21 +508,23 @@ func addressIn(line string) (Address, bool) {
 }
 
 // suspectCarried holds each line to where it stands again in this period.
-func (f Files) suspectCarried() int {
+func (l *looking) suspectCarried() int {
 	again := map[string]bool{}
 	for _, name := range []string{obligationsName, carryName} {
-		for line := range strings.Lines(string(f[name])) {
+		for line := range strings.Lines(string(l.read(name))) {
 			again[line] = true
 		}
 	}
+	_, root, err := parseBalances(openBooksName, l.read(openBooksName))
+	seal := "seal " + hex.EncodeToString(root[:]) + "\n"
 	alone := []int{}
-	for n, line := range strings.SplitAfter(string(f[openCarryName]), "\n") {
+	for n, line := range strings.SplitAfter(string(l.read(openCarryName)), "\n") {
 		switch word, _, _ := strings.Cut(line, " "); {
 		case again[line], n == 0, line == "", word == "end": // the title and the end were read already
 		case word == "obligation", word == "void", word == "idle", word == "left":
 			return n + 1
 		case word == "seal":
-			if _, root, err := parseBalances(openBooksName, f[openBooksName]); err != nil || line != "seal "+hex.EncodeToString(root[:])+"\n" {
+			if err != nil || line != seal {
 				return n + 1
 			}
 		default:
