@@ -22,7 +22,7 @@ import (
 
 // maxLooked is how much is read to say which line of a changed bundle was changed, in bytes; what is read twice counts twice. Who
 // made what is read here is not known any more, so past it the file alone is named.
-const maxLooked = 256 << 20
+const maxLooked = 128 << 20
 
 // hashedAtOnce is how many bytes are hashed while one is parsed.
 const hashedAtOnce = 16
