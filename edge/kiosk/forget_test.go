@@ -137,3 +137,32 @@ func TestForgettingFailsWhileTheFileStillNames(t *testing.T) {
 		t.Fatalf("%v %+v", err, kept)
 	}
 }
+
+// A host may have put somebody on the list and left them in the file: no search comes a second time for the file of started uses.
+func TestNobodyErasedStartsAUse(t *testing.T) {
+	var key access.ErasureKey
+	key[3] = 7
+	b := newBench(t)
+	list := []string{key.Name("ana").String(), key.Name(string(card.PKOC) + ":ben").String()}
+	slices.Sort(list)
+	r, err := access.Compile(access.Document{Network: "demo", Node: "lisbon", Version: 2, Zone: "Europe/Lisbon", ErasureKey: fmt.Sprintf("%x", key[:]),
+		Erased: list,
+		Members: []access.Member{{ID: "ana", Name: "Ana", Role: access.RoleResident}, {ID: "ben", Name: "Ben", Role: access.RoleResident},
+			{ID: "eva", Name: "Eva", Role: access.RoleResident}},
+		Resources: []access.Resource{{ID: "workshop", Measure: "minute"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.view.Roster = r
+	for who, want := range map[string]State{"ana": Refused, "ben": Refused, "eva": Running} {
+		id := b.must(Proposal{Action: event.KindUse, Resource: "workshop", Start: true, Reader: reader})
+		b.tap(who, card.PKOC)
+		s := b.session(id)
+		if s.State != want || want == Refused && (s.Reason != "unknown-member" || strings.Contains(b.all(), who)) {
+			t.Errorf("%s: %+v\n%s", who, s, b.all())
+		}
+	}
+	if len(b.kept) != 1 || len(b.kept[0]) != 1 || b.kept[0][0].Member != "eva" {
+		t.Errorf("written down: %+v", b.kept)
+	}
+}

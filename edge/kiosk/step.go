@@ -98,8 +98,13 @@ func (m *Machine) refused(s *session, why string) []Output {
 	return []Output{Say{Reader: s.Proposal.Reader, Word: NotNow}}
 }
 
-// start begins a use. Nothing is recorded yet: what counts is made by the stop.
+// start begins a use. Nothing is recorded yet: what counts is made by the stop. Who is on the list of the erased and still in the
+// roster gets in and starts nothing, since the file of started uses would name them and nobody searches it again.
 func (m *Machine) start(now time.Duration, s *session, t Tap) []Output {
+	if erased := t.View.Roster.Erasures(); erased.Has(t.Person.ID) || erased.Has(t.Card) {
+		s.first, s.Person = Tap{}, access.Person{}
+		return m.refused(s, "unknown-member")
+	}
 	for _, u := range m.running {
 		if u.Member == t.Person.ID && u.Resource == s.entry.Resource {
 			return m.refused(s, "already-running")
