@@ -43,6 +43,8 @@ type Options struct {
 	Session  outbox.Session                  // nil: MQTT to the configured hub
 	SpareDir string                          // in memory, for the journal of a start whose disk takes none; empty: /dev/shm
 	NoPages  bool                            // no listener: for simulations that may not open sockets
+
+	anyPort bool // pages whose address is taken are at a free port until it is not
 }
 
 // Presenter is a running reader.
@@ -83,6 +85,7 @@ type Appliance struct {
 	eraser   *eraser
 	uplink   *uplink
 	health   *healthTree
+	behind   *behind // the file that this edge should run on and does not; nil: it does
 	http     *endpoint
 	stages   []stage
 }
@@ -136,6 +139,7 @@ func Open(ctx context.Context, cfg Config, opt Options) (_ *Appliance, err error
 		{"opening the readers", a.openReaders},
 		{"opening the uplink", a.openUplink},
 		{"opening the pages", a.openPages},
+		{"recording the start", a.recordBoot}, // last: a start that failed before has no leaf, and so lacks no stop
 	} {
 		if err := step.do(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", step.doing, err)
@@ -187,7 +191,7 @@ func (a *Appliance) journalOptions() journal.Options {
 	}
 }
 
-// openJournal opens the journal and hands it the boot leaf: durable before the first fact of anybody, or together with it.
+// openJournal opens the journal, or one in memory where the disk takes none.
 func (a *Appliance) openJournal(ctx context.Context) error {
 	opt := a.journalOptions()
 	j, err := journal.Open(ctx, opt)
@@ -208,6 +212,12 @@ func (a *Appliance) openJournal(ctx context.Context) error {
 		a.recorder.volatile = true
 		a.log.Error("the disk takes no journal; facts are kept in memory until the next start, and strict doors stay shut", "err", a.spare)
 	}
+	return nil
+}
+
+// recordBoot hands the journal the boot leaf: durable before the first fact of anybody, or together with it.
+func (a *Appliance) recordBoot(ctx context.Context) error {
+	j := a.journal
 	boot := event.Boot{Version: a.opt.Version, StateDir: a.start.Disk, Starts: a.start.Starts}
 	if head := j.Head(); head.Size > 0 {
 		entries, err := j.Read(ctx, head.Epoch, head.Size-1, 1, event.MaxLeaf+event.MaxPrivate)
@@ -221,7 +231,7 @@ func (a *Appliance) openJournal(ctx context.Context) error {
 		a.record(event.KindBoot, boot) // the recorder lets it wait until the hub is met, or the first fact of anybody
 		return nil
 	}
-	err = a.recordNow(ctx, event.KindBoot, boot)
+	err := a.recordNow(ctx, event.KindBoot, boot)
 	if errors.Is(err, journal.ErrFull) || errors.Is(err, journal.ErrStorage) {
 		a.log.Error("boot could not be recorded; doors decide all the same", "err", err)
 		a.record(event.KindBoot, boot) // waits in memory with what follows
@@ -344,6 +354,14 @@ func (a *Appliance) plan() []stage {
 	}
 	if a.uplink != nil {
 		plan = append(plan, a.uplink.stages()...)
+	}
+	if a.behind != nil {
+		plan = append(plan, stage{"configuration", func(ctx context.Context) error {
+			tick := time.NewTicker(configAgain)
+			defer tick.Stop()
+			a.watchConfig(ctx, tick.C)
+			return nil
+		}})
 	}
 	plan = append(plan, stage{"clock", func(ctx context.Context) error { a.watchClock(ctx); return nil }},
 		stage{"housekeeping", func(ctx context.Context) error { a.keepHouse(ctx); return nil }})

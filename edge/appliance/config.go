@@ -104,9 +104,20 @@ func Load(path string) (Config, error) {
 
 // Decode is Load for bytes that are already here.
 func Decode(path string, b []byte) (Config, error) {
-	var c Config
-	if err := settings.Decode(path, b, &c); err != nil {
+	c, idle, err := decode(path, b)
+	if err == nil && len(idle) > 0 {
+		err = &settings.Error{File: path, Lines: idle}
+	}
+	if err != nil {
 		return Config{}, err
+	}
+	return c, nil
+}
+
+// decode is Decode that leaves it to the caller whether idle wires are a reason to refuse. Other mistakes are named with them.
+func decode(path string, b []byte) (c Config, idle []string, err error) {
+	if err := settings.Decode(path, b, &c); err != nil {
+		return Config{}, nil, err
 	}
 	c.Identity = settings.Beside(path, c.Identity)
 	c.Roster = settings.Beside(path, c.Roster)
@@ -118,15 +129,16 @@ func Decode(path string, b []byte) (Config, error) {
 			c.Readers[i].PN532 = "hsu:" + settings.Beside(path, tty)
 		}
 	}
-	if problems := c.check(); len(problems) > 0 {
-		return Config{}, &settings.Error{File: path, Lines: problems}
+	problems, idle := c.check()
+	if len(problems) > 0 {
+		return Config{}, nil, &settings.Error{File: path, Lines: append(problems, idle...)}
 	}
-	return c, nil
+	return c, idle, nil
 }
 
-// check says everything that is wrong at once: a host should not have to find mistakes one start at a time.
-func (c *Config) check() []string {
-	var p []string
+// check says everything that is wrong at once: a host should not have to find mistakes one start at a time. Idle are wires that
+// move nothing and inputs without a wire: doors work beside them, as they did before anybody looked.
+func (c *Config) check() (p, idle []string) {
 	bad := func(format string, args ...any) { p = append(p, fmt.Sprintf(format, args...)) }
 	for _, id := range [][2]string{{"network", c.Network}, {"node", c.Node}, {"edge", c.Edge}} {
 		if !event.IsID(id[1]) {
@@ -186,13 +198,13 @@ func (c *Config) check() []string {
 		}
 		readers[r.ID] = true
 	}
-	c.checkPins(bad)
-	return p
+	c.checkPins(bad, func(format string, args ...any) { idle = append(idle, fmt.Sprintf(format, args...)) })
+	return p, idle
 }
 
 // checkPins holds the pins to the doors and readers that there are. A misspelt signal would be a wire that moves nothing, and
-// a door whose fire input no pin carries would look well until there is fire.
-func (c *Config) checkPins(bad func(format string, args ...any)) {
+// a door whose fire input no pin carries would look well until there is fire. Without its lock a door is none; all else is idle.
+func (c *Config) checkPins(bad, idle func(format string, args ...any)) {
 	means := map[string]bool{"tamper": true} // every signal that moves something here
 	for _, d := range c.Doors {
 		for _, s := range []struct {
@@ -203,10 +215,12 @@ func (c *Config) checkPins(bad func(format string, args ...any)) {
 			means[signal] = true
 			_, wired := c.Pins[signal]
 			switch {
-			case s.declared && !wired && c.Board == "gpio":
+			case s.kind == "lock" && !wired && c.Board == "gpio":
 				bad("pins: %s is missing, and door %q has %s", signal, d.ID, s.key)
+			case s.declared && !wired && c.Board == "gpio":
+				idle("pins: %s is missing, and door %q has %s", signal, d.ID, s.key)
 			case wired && !s.declared:
-				bad("pins: %s moves nothing unless door %q says %s: true", signal, d.ID, s.key)
+				idle("pins: %s moves nothing unless door %q says %s: true", signal, d.ID, s.key)
 			}
 		}
 	}
@@ -218,9 +232,9 @@ func (c *Config) checkPins(bad func(format string, args ...any)) {
 	for _, signal := range slices.Sorted(maps.Keys(c.Pins)) {
 		switch err := board.CheckSignal(signal); {
 		case err != nil || c.Pins[signal].Name == "":
-			bad("pins: %q: want a signal such as front/lock and a pin such as GPIO17", signal)
+			idle("pins: %q: want a signal such as front/lock and a pin such as GPIO17", signal)
 		case !means[signal]:
-			bad("pins: %s: no door has it (lock, contact, exit, fire), no reader (red, green, blue, buzzer), and it is not tamper", signal)
+			idle("pins: %s: no door has it (lock, contact, exit, fire), no reader (red, green, blue, buzzer), and it is not tamper", signal)
 		}
 	}
 }

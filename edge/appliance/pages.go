@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -20,7 +21,8 @@ import (
 const (
 	pageHeaderWait = 5 * time.Second
 	pageWait       = 30 * time.Second
-	pageHeader     = 16 << 10 // bytes of a request's header
+	pageHeader     = 16 << 10         // bytes of a request's header
+	homeEvery      = 10 * time.Second // between two tries to listen where the pages should be
 )
 
 // healthTree is the dependency tree of one edge: the first red line is the cause.
@@ -29,12 +31,32 @@ type healthTree struct {
 	config atomic.Pointer[error]
 }
 
-func (h *healthTree) configuration(err error) { h.config.Store(&err) }
+// configuration takes why the file is not the one that runs; nil: it is.
+func (h *healthTree) configuration(err error) {
+	if err == nil {
+		h.config.Store(nil)
+		return
+	}
+	h.config.Store(&err)
+}
 
-// endpoint is the HTTP listener of the edge, on loopback.
+// endpoint is the HTTP listener of the edge, on loopback. Where another program has the address that it should have, it is at
+// a free port, and at its own too once that is free.
 type endpoint struct {
 	listener net.Listener
 	server   *http.Server
+	log      *slog.Logger
+	want     string                // host:port
+	why      atomic.Pointer[error] // it is not there; nil: it is
+	home     func()                // called once it is there after all; may be nil. Set before run
+}
+
+// away says why the pages are not where they should be; nil: they are.
+func (e *endpoint) away() error {
+	if p := e.why.Load(); p != nil {
+		return fmt.Errorf("opening the pages: %w; they are at %s until it is free", *p, e.addr())
+	}
+	return nil
 }
 
 func (e *endpoint) addr() string { return e.listener.Addr().String() }
@@ -42,10 +64,47 @@ func (e *endpoint) addr() string { return e.listener.Addr().String() }
 func (e *endpoint) run(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { e.server.Close() })
 	defer stop()
+	if e.away() != nil {
+		ctx, cancel := context.WithCancel(ctx)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			tick := time.NewTicker(homeEvery)
+			defer tick.Stop()
+			e.comeHome(ctx, tick.C)
+		}()
+		defer func() { cancel(); e.server.Close(); <-done }()
+	}
 	if err := e.server.Serve(e.listener); !errors.Is(err, http.ErrServerClosed) {
 		return err
 	}
 	return nil
+}
+
+// comeHome tries at each tick to listen where the pages should be and, once it can, serves them there too until the server is
+// closed.
+func (e *endpoint) comeHome(ctx context.Context, ticks <-chan time.Time) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticks:
+		}
+		l, err := net.Listen("tcp", e.want)
+		if err != nil {
+			continue
+		}
+		e.why.Store(nil)
+		e.log.Info("the pages are where they should be", "at", e.want)
+		if e.home != nil {
+			e.home()
+		}
+		if err := e.server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			e.log.Error("the pages are no longer where they should be", "at", e.want, "err", err)
+			e.why.Store(&err)
+		}
+		return
+	}
 }
 
 func (e *endpoint) close() {
@@ -83,7 +142,14 @@ func (a *Appliance) openPages(context.Context) error {
 	if a.opt.NoPages {
 		return nil
 	}
+	if err := t.Add("edge", "pages"); err != nil {
+		return err
+	}
 	l, err := net.Listen("tcp", addr)
+	var why error
+	if err != nil && a.opt.anyPort {
+		l, why, err = listenNear(addr)
+	}
 	if err != nil {
 		return err
 	}
@@ -92,8 +158,12 @@ func (a *Appliance) openPages(context.Context) error {
 		l.Close()
 		return err
 	}
-	a.http = &endpoint{l, &http.Server{Handler: routes, ReadHeaderTimeout: pageHeaderWait, ReadTimeout: pageWait,
-		WriteTimeout: pageWait, MaxHeaderBytes: pageHeader}}
+	a.http = &endpoint{listener: l, log: a.log, want: addr, server: &http.Server{Handler: routes, ReadHeaderTimeout: pageHeaderWait,
+		ReadTimeout: pageWait, WriteTimeout: pageWait, MaxHeaderBytes: pageHeader}}
+	if why != nil {
+		a.http.why.Store(&why)
+		a.log.Error("opening the pages where they should be failed; they are elsewhere until that is free", "want", addr, "at", a.Addr(), "err", why)
+	}
 	return nil
 }
 
@@ -160,6 +230,13 @@ func (a *Appliance) look() {
 		t.Set("configuration", fmt.Errorf("running on the last good one: %w", *p))
 	} else {
 		t.Set("configuration", nil)
+	}
+	if a.http != nil {
+		err := a.http.away()
+		if err != nil && a.http.home != nil {
+			err = fmt.Errorf("%w, and this start is not kept as the last good", err)
+		}
+		t.Set("pages", err)
 	}
 	t.Set("journal", a.journalTrouble())
 	t.Set("erasing", a.eraser.err())

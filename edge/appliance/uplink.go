@@ -75,6 +75,9 @@ func (a *Appliance) degraded() bool {
 	if a.journal.Space().State != journal.SpaceOK || a.eraser.err() != nil {
 		return true
 	}
+	if a.health.config.Load() != nil || a.http != nil && a.http.away() != nil {
+		return true
+	}
 	for _, p := range a.states {
 		if s := p.Load(); s == nil || !s.up {
 			return true
