@@ -1,7 +1,6 @@
 package web
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -102,10 +101,6 @@ func (w *Web) member(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	m, err := w.o.Periods.Member(r.Context(), id, period)
-	if errors.Is(err, ErrUnknown) {
-		w.lost(rw, r)
-		return
-	}
 	if err != nil {
 		w.fail(rw, r, err)
 		return

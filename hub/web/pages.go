@@ -245,10 +245,6 @@ func (w *Web) event(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e, err := w.o.Book.Event(r.Context(), Address{edge, epoch, index})
-	if errors.Is(err, ErrUnknown) {
-		w.lost(rw, r)
-		return
-	}
 	if err != nil {
 		w.fail(rw, r, err)
 		return
@@ -327,7 +323,12 @@ func (w *Web) lost(rw http.ResponseWriter, r *http.Request) {
 		"No house, event or page has this address. It may have been mistyped, or never arrived at this hub."})
 }
 
+// fail answers what could not be read; what is not known here is lost.
 func (w *Web) fail(rw http.ResponseWriter, r *http.Request, err error) {
+	if errors.Is(err, ErrUnknown) {
+		w.lost(rw, r)
+		return
+	}
 	w.o.Log.ErrorContext(r.Context(), "page not answered", "err", err)
 	w.write(rw, r, "fault", http.StatusInternalServerError, faultView{page.Head{Title: "Not now", Network: w.o.Network, Nav: nav()}, "Not now",
 		"The hub could not read its own book. Doors go on by themselves. /health names the first thing that failed."})

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -184,10 +183,6 @@ func (w *Web) statement(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s, err := w.o.Periods.Statement(r.Context(), q)
-	if errors.Is(err, ErrUnknown) {
-		w.lost(rw, r)
-		return
-	}
 	if err != nil {
 		w.fail(rw, r, err)
 		return
@@ -255,10 +250,6 @@ func (w *Web) bundle(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	b, err := w.o.Periods.Bundle(r.Context(), name)
-	if errors.Is(err, ErrUnknown) {
-		w.lost(rw, r)
-		return
-	}
 	if err != nil {
 		w.fail(rw, r, err)
 		return
